@@ -10,16 +10,16 @@ import argparse, json, sys, time, warnings
 from contextlib import contextmanager
 from pathlib import Path
 
-# %% ../nbs/09_cli.ipynb #d6bd2003
+# %% ../nbs/09_cli.ipynb #0043c926
 def plan(
     n:int, # number of images to learn from
     epochs:int=None, # how many epochs, if the user says so
 ):
-    "Batch size and number of epochs for a collection of `n` images."
+    "Batch size, number of epochs and learning rate for a collection of `n` images."
     bs = min(256, max(16, n//100))
-    return bs, epochs or max(10, -(-2000//max(n//bs, 1)))
+    return bs, epochs or max(10, -(-2000//max(n//bs, 1))), .016*(bs/256)**.5
 
-# %% ../nbs/09_cli.ipynb #2f8a6ea2
+# %% ../nbs/09_cli.ipynb #e6959f24
 @contextmanager
 def _step(report, name):
     "Announce a step, time it, and note its seconds in `report`."
@@ -76,7 +76,7 @@ def _write(out, images, learn, losses, recon, latents, found, errors, report):
     some = images[np.linspace(0, len(images) - 1, min(10, len(images))).astype(int)]
     write_whole(out/'reproductions.png', _png(show_rows({'original': some, 'reproduction': recon(some)})))
     write_whole(out/'losses.png', _png(losses))
-    title = f'{len(images):,} images, {found.n_clusters} groups found'
+    title = f'{len(images):,} images; groups found: {found.n_clusters}'
     write_whole(out/'map.png', _png(plot_map(found.map, found.labels, title=title)))
     if images.skipped: write_whole(out/'skipped.csv', 'name,reason\n' + ''.join(f'{json.dumps(n)},{json.dumps(r)}\n' for n, r in images.skipped))
     write_whole(out/'report.json', json.dumps(report, indent=2, ensure_ascii=False) + '\n')
@@ -87,9 +87,10 @@ def _plot_losses(recorder):
     ax = plt.subplots(figsize=(7, 4))[1]
     recorder.plot_loss(skip_start=0, ax=ax)
     ax.set(xlabel='batches', ylabel='mean squared error', yscale='log', title='')
+    for axis in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter): axis('{x:.3g}')
     return ax
 
-# %% ../nbs/09_cli.ipynb #6e398fdc
+# %% ../nbs/09_cli.ipynb #71167d58
 def discover_images(
     source='mnist', # 'mnist', a folder of pictures or of IDX files, a Kaggle CSV, or an IDX file
     out='out', # folder for the answers, made if it is not there
@@ -114,11 +115,11 @@ def discover_images(
     check_fit(Autoencoder, images.pixels.shape)
     if len(images) < 10: raise ValueError(f'{source}: a map needs at least 10 images; there are {len(images)}')
     train, valid = _split(source, images)
-    bs, epochs = plan(len(train), epochs)
-    report |= dict(images=len(images), skipped=len(images.skipped), size=list(images.size), channels=images.channels, bs=bs, epochs=epochs)
+    bs, epochs, lr = plan(len(train), epochs)
+    report |= dict(images=len(images), skipped=len(images.skipped), size=list(images.size), channels=images.channels, bs=bs, epochs=epochs, lr=lr)
     set_seed(seed, reproducible=True)
     learn = autoencoder_learner(dataloaders(train, valid=valid, bs=bs, seed=seed), Autoencoder(n_latent))
-    with _step(report, 'training'): learn.fit_one_cycle(epochs, 8e-3)
+    with _step(report, 'training'): learn.fit_one_cycle(epochs, lr)
     report['valid_mse'] = float(learn.recorder.values[-1][1])
     losses = _plot_losses(learn.recorder)
     with _step(report, 'vectorizing'): latents, errors = vectorize(learn, images), reconstruction_error(learn, images)
@@ -128,7 +129,7 @@ def discover_images(
     _write(Path(out), images, learn, losses, lambda some: reconstruct(learn, some), latents, found, errors, report)
     return report
 
-# %% ../nbs/09_cli.ipynb #e20e0c79
+# %% ../nbs/09_cli.ipynb #a32d082b
 _about = 'Discover what is in a collection of images when nobody has labelled it.'
 _discover_example = '''examples:
   cae discover                                the digits that come with the package
@@ -161,7 +162,7 @@ def _parser():
 
 def _summary(report, out):
     "The report in words."
-    lines = [f'{report["images"]:,} images, {report["groups"]} groups; {report["in_no_group"]:.1%} of the images in none',
+    lines = [f'{report["images"]:,} images; groups found: {report["groups"]}; {report["in_no_group"]:.1%} of the images in none',
              f'mean squared error of the reproductions: {report["mse"]:.5f}; of those held back: {report["valid_mse"]:.5f}']
     if 'clustering_accuracy' in report:
         lines.append(f'by the labels: {report["clustering_accuracy"]:.1%} in the right group; 10-NN on the map {report["map_knn_accuracy"]:.1%}')

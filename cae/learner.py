@@ -19,12 +19,12 @@ from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 import fastai.callback.all   # gives every Learner `fit_one_cycle`, `lr_find` and its progress bar
 
-# %% ../nbs/03_learner.ipynb #4ba5bca1
+# %% ../nbs/03_learner.ipynb #4b4f461e
 def autoencoder_learner(
     dls, # from `dataloaders`
     model, # a network of `cae.models`, of the images' size
     loss_func=F.mse_loss, # the error between reproduction and original
-    opt_func=partial(OptimWrapper, opt=torch.optim.AdamW, fused=True), # the optimizer: AdamW (Loshchilov and Hutter 2019)
+    opt_func=partial(OptimWrapper, opt=torch.optim.AdamW, betas=(.9, .99), fused=True), # AdamW (Loshchilov and Hutter 2019)
     **kwargs, # for fastai's `Learner`: `cbs`, `metrics`, `lr`, `wd`, …
 ):
     "A fastai `Learner` for `model`; raises a `ValueError` if the images do not fit it."

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['group_colors', 'none_color', 'Map', 'fit_map', 'group_color', 'plot_map']
 
-# %% ../nbs/05_maps.ipynb #0aa0b08f
+# %% ../nbs/05_maps.ipynb #4504d8ca
+import time
 import numpy as np, matplotlib as mpl, matplotlib.pyplot as plt, matplotlib.patheffects as pe
 from fastprogress.fastprogress import progress_bar
 from openTSNE import TSNE
 from scipy.ndimage import gaussian_filter
 
-# %% ../nbs/05_maps.ipynb #a91a633e
+# %% ../nbs/05_maps.ipynb #1a793e79
 class Map:
     "A finished map: `.xy` (N,2) float32, in no unit; new latents are placed on it by `.transform`."
     def __init__(self,
@@ -41,9 +42,10 @@ def _check(latents, least):
 def _show_progress(early, late):
     "A callback for openTSNE that moves a progress bar over its two phases."
     bar = progress_bar(range(early + late))
-    bar.update(0)
+    bar.update(0)                                        # shown while the neighbours are looked up
     seen = [0, 0]                                        # iterations before this phase, and in it
     def step(i, error, embedding):
+        if not any(seen): bar.start_t = time.time()      # the time left is reckoned from the first iteration
         if i < seen[1]: seen[0] += seen[1]
         seen[1] = i
         bar.update(min(seen[0] + i, early + late))
@@ -63,8 +65,8 @@ def fit_map(
     tsne = TSNE(perplexity=min(perplexity, (len(latents) - 1)/3), n_iter=n_iter, random_state=seed, n_jobs=n_jobs, **how)
     return Map(tsne.fit(latents))
 
-# %% ../nbs/05_maps.ipynb #22ae19d6
-group_colors = ['#332288', '#cc6677', '#117733', '#88ccee', '#ddcc77', '#882255', '#44aa99', '#ee7733', '#aa4499', '#999933']
+# %% ../nbs/05_maps.ipynb #dccb0f3a
+group_colors = ['#332288', '#cc6677', '#117733', '#88ccee', '#ee7733', '#882255', '#44aa99', '#ddcc77', '#999933', '#aa4499']
 none_color = '#c9c9c9'
 
 def group_color(
@@ -108,7 +110,7 @@ def plot_map(
     if ax is None: ax = plt.subplots(figsize=(8, 8))[1]
     present = np.unique(labels)
     palette = mpl.colors.to_rgba_array([group_color(l) for l in present])
-    ax.scatter(*xy.T, c=palette[np.searchsorted(present, labels)], s=size or np.clip(4e4/len(xy), .6, 12), lw=0, alpha=.75, rasterized=True)
+    ax.scatter(*xy.T, c=palette[np.searchsorted(present, labels)], s=size or np.clip(5e4/len(xy), 1.2, 12), lw=0, alpha=.75, rasterized=True)
     _write_names(ax, xy, labels, [l for l in present if l >= 0], names)
     ax.set_aspect('equal')
     ax.axis('off')

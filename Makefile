@@ -1,0 +1,42 @@
+# Everything a newcomer types. `make discover` and `make test` need Python 3.11 or newer and a package registry; no more.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+OUT    ?= out/digits
+STORIES := nbs/tutorials/discovering_digits.ipynb
+
+.PHONY: discover test lab notebooks readme address docs clean
+
+discover: $(VENV)/done           ## the main job: the 70,000 digits, everything left in out/digits
+	$(BIN)/cae discover mnist --out $(OUT)
+
+test: $(VENV)/done               ## every notebook and every test
+	$(BIN)/nbdev-test nbs --do-print
+	$(BIN)/pytest tests
+
+lab: $(VENV)/done                ## JupyterLab on the notebooks
+	$(BIN)/jupyter lab nbs
+
+notebooks: $(VENV)/done          ## run every notebook in place, so that the committed outputs are true
+	$(BIN)/nbdev-export
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace nbs/*.ipynb $(STORIES)
+	$(BIN)/nbdev-clean
+	$(BIN)/python tools/readme.py
+
+readme: $(VENV)/done             ## README.md from nbs/index.ipynb
+	$(BIN)/python tools/readme.py
+
+address: $(VENV)/done            ## carry the address in settings.ini into the notebooks and the README
+	$(BIN)/python tools/address.py
+
+docs: $(VENV)/done               ## the documentation's pages, where Quarto is installed
+	$(BIN)/nbdev-docs
+
+clean:
+	rm -rf $(VENV) out build *.egg-info
+
+$(VENV)/done: settings.ini setup.py pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cae needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,80 @@
+"Bad input gets one line that names the file and what is wrong with it, no traceback, and nothing is written."
+import gzip
+import numpy as np, pytest
+from PIL import Image
+from conftest import cae, write_idx
+
+HEAD = 'label,' + ','.join(f'pixel{i}' for i in range(784))
+ROW = '7,' + ','.join(['0']*784)
+
+def text(s): return lambda p: p.write_text(s)
+def raw(b): return lambda p: p.write_bytes(b)
+def idx(shape): return lambda p: write_idx(p, np.zeros(shape))
+def folder(**files):
+    def make(p):
+        p.mkdir()
+        for name, data in files.items(): (p/name.replace('_', '.')).write_bytes(data)
+    return make
+
+CASES = {
+    'missing':            ('nowhere', lambda p: None, 'no such file or folder'),
+    'empty folder':       ('scans', folder(), 'no image in this folder'),
+    'no image in it':     ('scans', folder(notes_txt=b'hello'), 'no image in this folder'),
+    'only broken images': ('scans', folder(a_png=b'', b_jpg=b'no'), 'none of its 2 images can be read'),
+    'missing column':     ('a.csv', text(HEAD.replace('pixel9,', '') + '\n' + ROW), 'no column pixel9'),
+    'ragged row':         ('a.csv', text(f'{HEAD}\n{ROW}\n{ROW},0\n'), 'row 2 has 786 values'),
+    'short row':          ('a.csv', text(f'{HEAD}\n{ROW}\n{ROW[:-2]}\n'), 'row 2 has 784 values'),
+    'all rows short':     ('a.csv', text(f'{HEAD}\n{ROW[:-2]}\n{ROW[:-2]}\n'), '784'),
+    'not a number':       ('a.csv', text(f'{HEAD}\n{ROW}\n{ROW[:-1]}x\n'), "row 2 has 'x' in column pixel783"),
+    'empty cell':         ('a.csv', text(f'{HEAD}\n{ROW}\n{ROW[:-1]}\n'), "row 2 has '' in column pixel783"),
+    'not a byte':         ('a.csv', text(f'{HEAD}\n{ROW}\n{ROW[:-1]}999\n'), 'row 2 has a pixel of 999'),
+    'header only':        ('a.csv', text(f'{HEAD}\n'), 'no rows'),
+    'empty file':         ('a.csv', text(''), 'no column pixel0'),
+    'not text':           ('a.csv', raw(b'\xff\xfe\x00\x01' * 50), 'a.csv'),
+    'truncated IDX':      ('few-images-idx3-ubyte', raw(bytes([0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 28, 0, 0, 0, 28]) + bytes(99)), 'promises 7,056 bytes, it holds 99'),
+    'wrong magic number': ('few-images-idx3-ubyte', raw(b'GIF89a' + bytes(99)), 'not an IDX file'),
+    'empty IDX':          ('few-images-idx3-ubyte', raw(b''), 'not an IDX file'),
+    'labels for images':  ('few-labels-idx1-ubyte', idx(50), '1 dimensions'),
+    'damaged gzip':       ('few-images-idx3-ubyte.gz', raw(gzip.compress(bytes(9999))[:-9]), 'damaged gzip'),
+    'not gzip at all':    ('few-images-idx3-ubyte.gz', raw(b'no gzip'), 'damaged gzip'),
+    'size not taken':     ('few-images-idx3-ubyte', idx((50, 32, 32)), 'takes images of 28×28, these are 32×32'),
+    'too few for a map':  ('few-images-idx3-ubyte', idx((9, 28, 28)), 'at least 10 images; there are 9'),
+}
+
+@pytest.mark.parametrize('what', CASES)
+def test_one_line_and_nothing_written(what, tmp_path):
+    name, make, says = CASES[what]
+    make(tmp_path/name)
+    res = cae('discover', name, '--out', 'answers', cwd=tmp_path)
+    lines = res.stderr.strip().splitlines()
+    assert res.returncode == 1
+    assert len(lines) == 1 and lines[0].startswith('cae: ') and name in lines[0] and says in lines[0], res.stderr
+    assert not (tmp_path/'answers').exists()
+
+def test_answers_cannot_go_into_a_file(tmp_path):
+    (tmp_path/'taken').write_text('mine')
+    res = cae('discover', 'mnist', '--out', 'taken', cwd=tmp_path)
+    assert res.returncode == 1 and 'taken' in res.stderr and 'Traceback' not in res.stderr
+    assert (tmp_path/'taken').read_text() == 'mine'
+
+@pytest.mark.parametrize('words', [[], ['explode'], ['discover', '--epochs', 'ten'], ['discover', '--epochs', '0'], ['discover', '--n-latent', '-1']])
+def test_wrong_words_end_with_two(words, tmp_path):
+    res = cae(*words, cwd=tmp_path)
+    assert res.returncode == 2 and 'Traceback' not in res.stderr
+
+def test_all_images_alike_are_still_answered(tmp_path):
+    write_idx(tmp_path/'same-images-idx3-ubyte', np.full((30, 28, 28), 9))
+    res = cae('discover', 'same-images-idx3-ubyte', '--epochs', 1, cwd=tmp_path)
+    assert 'Traceback' not in res.stderr, res.stderr
+
+@pytest.mark.parametrize('mode', ['1', 'L', 'P', 'RGB', 'RGBA', 'LA', 'CMYK', 'I;16', 'I', 'F'])
+def test_every_mode_is_converted(mode, tmp_path):
+    from cae.images import Images
+    yy, xx = np.mgrid[:30, :40]
+    disc = ((yy - 15)**2 + (xx - 20)**2 < 100)
+    im = {'I;16': lambda: Image.fromarray(np.uint16(disc*65535)), 'I': lambda: Image.fromarray(np.int32(disc*70000)),
+          'F': lambda: Image.fromarray(np.float32(disc*.3))}.get(mode, lambda: Image.fromarray(np.uint8(disc*255)).convert(mode))()
+    im.save(tmp_path/('a.tif' if mode in ('CMYK', 'I', 'F') else 'a.png'))
+    x = Images.from_folder(tmp_path)
+    assert x.pixels.shape == (1, 1, 30, 40) and x.pixels.dtype == np.uint8
+    assert np.abs(x.pixels[0, 0].astype(int) - disc*255).max() <= 2

@@ -1,0 +1,73 @@
+"The command from end to end, in processes of its own, on a few hundred digits."
+import csv, json, subprocess, sys
+import numpy as np, pytest
+from PIL import Image
+from cae.latents import reconstruction_error, vectorize
+from cae.learner import load
+from conftest import cae, write_idx
+
+FILES = {'images.csv', 'latents.npy', 'losses.png', 'map.png', 'model.json', 'model.safetensors', 'report.json', 'reproductions.png'}
+
+@pytest.fixture(scope='module')
+def run(idx):
+    res = cae('discover', 'few-images-idx3-ubyte', '--out', 'answers', '--epochs', 30, cwd=idx)
+    assert res.returncode == 0, res.stderr
+    return res, idx/'answers'
+
+def test_leaves_everything_and_nothing_else(run): assert {p.name for p in run[1].iterdir()} == FILES
+
+def test_table_has_a_row_for_each_image_in_order(run, digits):
+    rows = list(csv.DictReader((run[1]/'images.csv').open()))
+    assert list(rows[0]) == 'name x y cluster confidence error label'.split()
+    assert [r['name'] for r in rows] == [f'few/{i}' for i in range(300)]
+    assert [int(r['label']) for r in rows] == digits.labels.tolist()
+    assert {int(r['cluster']) for r in rows} - {-1} == set(range(json.loads((run[1]/'report.json').read_text())['groups']))
+    assert all(0 <= float(r['confidence']) <= 1 for r in rows)
+
+def test_the_kept_network_gives_the_kept_latents_and_errors(run, digits):
+    model, kept = load(run[1]/'model'), np.load(run[1]/'latents.npy')
+    assert kept.shape == (300, 128) and kept.dtype == np.float32
+    assert np.allclose(vectorize(model, digits), kept, atol=1e-5)
+    errors = [float(r['error']) for r in csv.DictReader((run[1]/'images.csv').open())]
+    assert np.allclose(reconstruction_error(model, digits), errors, atol=1e-5)
+
+def test_it_learnt_more_than_the_average(run, digits):
+    report = json.loads((run[1]/'report.json').read_text())
+    assert report['mse'] < .8*(digits.pixels/255).var(0).mean()
+    assert report['map_knn_accuracy'] > .5
+
+def test_says_what_the_report_holds(run):
+    res, out = run
+    report = json.loads((out/'report.json').read_text())
+    for figure in (f'{report["mse"]:.5f}', f'{report["valid_mse"]:.5f}', f'{report["clustering_accuracy"]:.1%}', f'{report["map_knn_accuracy"]:.1%}'):
+        assert figure in res.stdout
+    for step in ('reading', 'training', 'vectorizing', 'mapping', 'grouping'): assert step in res.stdout and step in report['seconds']
+
+def test_pictures_show_something(run):
+    for name in ('losses', 'map', 'reproductions'):
+        x = np.asarray(Image.open(run[1]/f'{name}.png').convert('L'))
+        assert min(x.shape) > 150 and x.std() > 5, name
+
+def test_same_seed_same_bits(run, idx):
+    for out, seed in (('again', 42), ('other', 43)):
+        res = cae('discover', 'few-images-idx3-ubyte', '--out', out, '--epochs', 30, '--seed', seed, cwd=idx)
+        assert res.returncode == 0, res.stderr
+    for name in ('latents.npy', 'model.safetensors', 'images.csv'):
+        assert (idx/'again'/name).read_bytes() == (run[1]/name).read_bytes(), name
+        assert (idx/'other'/name).read_bytes() != (run[1]/name).read_bytes(), name
+
+def test_a_folder_with_a_broken_picture(tmp_path, digits):
+    (tmp_path/'scans'/'deep').mkdir(parents=True)
+    for i, x in enumerate(digits.pixels[:40, 0]): Image.fromarray(x).resize((40 + i, 50)).save(tmp_path/'scans'/'deep'/f'{i:02}.png')
+    (tmp_path/'scans'/'broken, "really".jpg').write_bytes(b'no')
+    res = cae('discover', 'scans', '--epochs', 2, cwd=tmp_path)
+    assert res.returncode == 0, res.stderr
+    assert 'broken' in res.stderr and len(res.stderr.strip().splitlines()) == 1
+    skipped = list(csv.DictReader((tmp_path/'out'/'skipped.csv').open()))
+    assert [s['name'] for s in skipped] == ['broken, "really".jpg'] and skipped[0]['reason']
+    assert len(list(csv.DictReader((tmp_path/'out'/'images.csv').open()))) == 40
+
+def test_help_imports_nothing_heavy():
+    code = "import sys; from cae.cli import main\ntry: main(['discover', '--help'])\nexcept SystemExit: pass\n" \
+           "sys.exit(any(m in sys.modules for m in ('torch', 'fastai', 'numpy', 'matplotlib', 'pandas', 'sklearn')))"
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True).returncode == 0

@@ -1,0 +1,56 @@
+"The module, the notebooks and the README say the same; the notebooks are clean and hold outputs and no errors."
+import json, shutil, subprocess, sys
+from pathlib import Path
+import pytest
+
+root = Path(__file__).parent.parent
+notebooks = sorted(p for p in (root/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
+modules = sorted((root/'cae').glob('*.py'))
+
+@pytest.fixture(scope='module')
+def fresh(tmp_path_factory):
+    "A copy of the tree in which the module was exported anew and the notebooks were cleaned."
+    d = tmp_path_factory.mktemp('tree')
+    for name in ('pyproject.toml', 'settings.ini'): shutil.copy(root/name, d)
+    shutil.copytree(root/'nbs', d/'nbs', ignore=shutil.ignore_patterns('.ipynb_checkpoints', 'models'))
+    (d/'cae').mkdir()
+    shutil.copy(root/'cae/__init__.py', d/'cae')
+    bin = Path(sys.executable).parent
+    for tool in ('nbdev-export', 'nbdev-clean'): subprocess.run([bin/tool], cwd=d, check=True)
+    return d
+
+def test_module_is_what_the_notebooks_export(fresh):
+    assert {p.name for p in modules} == {p.name for p in (fresh/'cae').glob('*.py')}
+    for p in modules: assert p.read_text() == (fresh/'cae'/p.name).read_text(), f'{p.name}: run nbdev-export'
+
+@pytest.mark.parametrize('nb', notebooks, ids=lambda p: p.stem)
+def test_notebook_is_clean(nb, fresh):
+    assert nb.read_text() == (fresh/nb.relative_to(root)).read_text(), f'{nb.name}: run nbdev-clean'
+
+@pytest.mark.parametrize('nb', notebooks, ids=lambda p: p.stem)
+def test_notebook_holds_outputs_and_no_errors(nb):
+    outputs = [o for c in json.loads(nb.read_text())['cells'] for o in c.get('outputs', [])]
+    assert not [o for o in outputs if o['output_type'] == 'error']
+    assert outputs or nb.stem == '10_all', f'{nb.name}: run make notebooks'
+
+def test_chapters_import_only_lower_ones():
+    order = {p.stem.split('_', 1)[1]: p.stem[:2] for p in notebooks if p.stem[:2].isdigit()}
+    for nb in notebooks:
+        if not nb.stem[:2].isdigit(): continue
+        for c in json.loads(nb.read_text())['cells']:
+            for line in c['source'] if c['cell_type'] == 'code' else []:
+                if line.strip().startswith('from cae.'):
+                    name = line.split()[1].split('.')[1]
+                    assert order[name] < nb.stem[:2], f'{nb.name}: {line}'
+
+@pytest.mark.parametrize('tool', ['readme.py', 'address.py'])
+def test_readme_and_address_are_in_step(tool):
+    res = subprocess.run([sys.executable, root/'tools'/tool, '--check'], capture_output=True, text=True)
+    assert res.returncode == 0, res.stderr
+
+def test_pinned_versions_are_the_ones_running():
+    from importlib.metadata import version
+    for line in (root/'constraints.txt').read_text().splitlines():
+        name, _, pinned = line.partition('==')
+        if name in ('torch', 'torchvision', 'fastai', 'fastcore', 'nbdev', 'openTSNE', 'scikit-learn', 'matplotlib', 'numpy', 'safetensors'):
+            assert version(name) == pinned, name
