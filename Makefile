@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 OUT    ?= out/digits
 STORIES := nbs/tutorials/discovering_digits.ipynb
 
-.PHONY: discover test lab notebooks readme address docs clean
+.PHONY: discover test lab notebooks bench readme address docs clean
 
 discover: $(VENV)/done           ## the main job: the 70,000 digits, everything left in out/digits
 	$(BIN)/cae discover mnist --out $(OUT)
@@ -22,6 +22,10 @@ notebooks: $(VENV)/done          ## run every notebook in place, so that the com
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace nbs/*.ipynb $(STORIES)
 	$(BIN)/nbdev-clean
 	$(BIN)/python tools/readme.py
+
+bench: $(VENV)/done              ## every measurement, about ten minutes on two cores
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace nbs/tutorials/benchmarks.ipynb
+	$(BIN)/nbdev-clean
 
 readme: $(VENV)/done             ## README.md from nbs/index.ipynb
 	$(BIN)/python tools/readme.py

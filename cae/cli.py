@@ -5,21 +5,22 @@
 # %% auto #0
 __all__ = ['plan', 'discover_images', 'main']
 
-# %% ../nbs/09_cli.ipynb #b6315c21
-import argparse, json, sys, time, warnings
+# %% ../nbs/09_cli.ipynb #edff05b0
+import argparse, json, math, sys, time, warnings
 from contextlib import contextmanager
 from pathlib import Path
 
-# %% ../nbs/09_cli.ipynb #0043c926
+# %% ../nbs/09_cli.ipynb #fb45790e
 def plan(
     n:int, # number of images to learn from
     epochs:int=None, # how many epochs, if the user says so
 ):
-    "Batch size, number of epochs and learning rate for a collection of `n` images."
-    bs = min(256, max(16, n//100))
-    return bs, epochs or max(10, -(-2000//max(n//bs, 1))), .016*(bs/256)**.5
+    "Batch size, epochs, learning rate and weight decay for a collection of `n` images, as a dict `bs`, `epochs`, `lr`, `wd`."
+    bs = min(128, max(16, n//100))
+    epochs = epochs or max(10, math.ceil(2000/max(n//bs, 1)))
+    return dict(bs=bs, epochs=epochs, lr=.008*(bs/128)**.5, wd=min(.6, 23/n**.5))
 
-# %% ../nbs/09_cli.ipynb #e6959f24
+# %% ../nbs/09_cli.ipynb #73a43d1d
 @contextmanager
 def _step(report, name):
     "Announce a step, time it, and note its seconds in `report`."
@@ -63,7 +64,7 @@ def _csv(images, found, errors):
 def _write(out, images, learn, losses, recon, latents, found, errors, report):
     "Leave everything in the folder `out`, each file whole."
     from io import BytesIO
-    import numpy as np
+    import numpy as np, pandas as pd
     from cae.images import show_rows
     from cae.learner import save, write_whole
     from cae.maps import plot_map
@@ -78,7 +79,7 @@ def _write(out, images, learn, losses, recon, latents, found, errors, report):
     write_whole(out/'losses.png', _png(losses))
     title = f'{len(images):,} images; groups found: {found.n_clusters}'
     write_whole(out/'map.png', _png(plot_map(found.map, found.labels, title=title)))
-    if images.skipped: write_whole(out/'skipped.csv', 'name,reason\n' + ''.join(f'{json.dumps(n)},{json.dumps(r)}\n' for n, r in images.skipped))
+    if images.skipped: write_whole(out/'skipped.csv', pd.DataFrame(images.skipped, columns=['name', 'reason']).to_csv(index=False, lineterminator='\n'))
     write_whole(out/'report.json', json.dumps(report, indent=2, ensure_ascii=False) + '\n')
 
 def _plot_losses(recorder):
@@ -90,7 +91,7 @@ def _plot_losses(recorder):
     for axis in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter): axis('{x:.3g}')
     return ax
 
-# %% ../nbs/09_cli.ipynb #71167d58
+# %% ../nbs/09_cli.ipynb #7e7f9755
 def discover_images(
     source='mnist', # 'mnist', a folder of pictures or of IDX files, a Kaggle CSV, or an IDX file
     out='out', # folder for the answers, made if it is not there
@@ -104,7 +105,7 @@ def discover_images(
     from fastai.torch_core import set_seed
     from cae.images import read_images, dataloaders
     from cae.models import Autoencoder, check_fit
-    from cae.learner import autoencoder_learner
+    from cae.learner import autoencoder_learner, lsuv
     from cae.latents import vectorize, reconstruct, reconstruction_error
     from cae.maps import fit_map
     from cae.clusters import discover
@@ -112,14 +113,18 @@ def discover_images(
     report = dict(source=str(source), seed=seed, model='seed', n_latent=n_latent, seconds={})
     with _step(report, 'reading'): images = read_images(source, size=Autoencoder.size)
     print(images, flush=True)
-    check_fit(Autoencoder, images.pixels.shape)
+    set_seed(seed, reproducible=True)
+    model = Autoencoder(n_latent)
+    try: check_fit(model, images.pixels.shape)
+    except ValueError as e: raise ValueError(f'{source}: {e}') from None
     if len(images) < 10: raise ValueError(f'{source}: a map needs at least 10 images; there are {len(images)}')
     train, valid = _split(source, images)
-    bs, epochs, lr = plan(len(train), epochs)
-    report |= dict(images=len(images), skipped=len(images.skipped), size=list(images.size), channels=images.channels, bs=bs, epochs=epochs, lr=lr)
-    set_seed(seed, reproducible=True)
-    learn = autoencoder_learner(dataloaders(train, valid=valid, bs=bs, seed=seed), Autoencoder(n_latent))
-    with _step(report, 'training'): learn.fit_one_cycle(epochs, lr)
+    how = plan(len(train), epochs)
+    report |= dict(images=len(images), skipped=len(images.skipped), size=list(images.size), channels=images.channels) | how
+    dls = dataloaders(train, valid=valid, bs=how['bs'], seed=seed)
+    learn = autoencoder_learner(dls, model, wd=how['wd'])
+    lsuv(model.to(dls.device), dls.train.new(bs=512, drop_last=False).one_batch()[0])
+    with _step(report, 'training'): learn.fit_one_cycle(how['epochs'], how['lr'])
     report['valid_mse'] = float(learn.recorder.values[-1][1])
     losses = _plot_losses(learn.recorder)
     with _step(report, 'vectorizing'): latents, errors = vectorize(learn, images), reconstruction_error(learn, images)

@@ -187,7 +187,7 @@ def from_idx(cls:Images,
     if y is not None and len(y) != len(x): raise ValueError(f'{labels}: {len(y):,} labels for {len(x):,} images')
     return cls(x, y, [f'{path.name.split("-images")[0]}/{i}' for i in range(len(x))])
 
-# %% ../nbs/00_images.ipynb #22747bea
+# %% ../nbs/00_images.ipynb #3877823f
 def _find_kaggle(root):
     "Kaggle's `train.csv` of the digit-recognizer competition under `root`."
     found = sorted(Path(root).glob('**/digit-recognizer/train.csv'))
@@ -198,7 +198,9 @@ def _open_csv(path): return (gzip.open if path.suffix == '.gz' else open)(path, 
 
 def _csv_columns(path):
     "All columns' names, the place of the label (or None), the places of the pixels in order, the side of the image."
-    with _open_csv(path) as f: cols = f.readline().strip().split(',')
+    try:
+        with _open_csv(path) as f: cols = f.readline().strip().split(',')
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile): raise ValueError(f'{path}: not a text file') from None
     cols = [c.strip().strip('"') for c in cols]
     pixels = [c for c in cols if re.fullmatch(r'pixel\d+', c)]
     side = math.isqrt(max(len(pixels), 1))

@@ -12,19 +12,23 @@ from .models import *
 from fastai.learner import Learner
 from sklearn.neighbors import NearestNeighbors
 
-# %% ../nbs/04_latents.ipynb #46d6bae7
+# %% ../nbs/04_latents.ipynb #01885119
 def _network(model):
     "The network itself, if `model` is a Learner."
     return model.model if isinstance(model, Learner) else model
 
 @torch.inference_mode()
 def _over(model, x, bs, do):
-    "`do(model, batch of x on the model's device)` for all of `x`, joined as one float32 array."
-    was, device = model.training, next(model.parameters()).device
+    "`do(model, batch of x on the model's device)` for all of `x`, as one float32 array that is filled batch by batch."
+    was, device, x, res = model.training, next(model.parameters()).device, torch.as_tensor(x), None
+    model.eval()
     try:
-        model.eval()
-        return torch.cat([do(model, b.to(device)).float().cpu() for b in torch.as_tensor(x).split(bs)]).numpy()
+        for i in range(0, len(x), bs):
+            y = do(model, x[i:i+bs].to(device)).float().cpu().numpy()
+            if res is None: res = np.empty((len(x), *y.shape[1:]), np.float32)
+            res[i:i+bs] = y
     finally: model.train(was)
+    return res
 
 def _over_images(model, images, bs, do):
     "`_over` for an `Images`: batches come as floats with the channels that the network takes."

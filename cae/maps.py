@@ -12,7 +12,7 @@ from fastprogress.fastprogress import progress_bar
 from openTSNE import TSNE
 from scipy.ndimage import gaussian_filter
 
-# %% ../nbs/05_maps.ipynb #1a793e79
+# %% ../nbs/05_maps.ipynb #e039e6d5
 class Map:
     "A finished map: `.xy` (N,2) float32, in no unit; new latents are placed on it by `.transform`."
     def __init__(self,
@@ -55,14 +55,17 @@ def fit_map(
     latents, # (N,n_latent), or any other vectors, N at least 10
     seed:int=42, # of what is random in it
     perplexity:float=30, # about how many neighbours count for a point; lowered for few points, to a third of them
-    n_iter:int=500, # steps after the 250 early ones, in which attraction is stronger
+    n_iter:int=250, # steps after the 100 early ones, in which attraction is twelve times as strong
+    exaggeration:float=1.25, # how much stronger than in textbook t-SNE (1) attraction stays to the end
     progress:bool=True, # show a progress bar?
     n_jobs:int=-1, # threads; default one for each core
 ):
     "The t-SNE `Map` of `latents` (van der Maaten and Hinton 2008); the same seed and machine give the same map."
     latents = _check(latents, 10)
-    how = dict(callbacks=[_show_progress(250, n_iter)], callbacks_every_iters=10) if progress else {}
-    tsne = TSNE(perplexity=min(perplexity, (len(latents) - 1)/3), n_iter=n_iter, random_state=seed, n_jobs=n_jobs, **how)
+    how = dict(callbacks=[_show_progress(100, n_iter)], callbacks_every_iters=10) if progress else {}
+    if np.ptp(latents, axis=0).max() == 0: how['initialization'] = 'random'      # all alike: no direction to begin with
+    tsne = TSNE(perplexity=min(perplexity, (len(latents) - 1)/3), early_exaggeration_iter=100, initial_momentum=.8, n_iter=n_iter,
+                exaggeration=exaggeration, random_state=seed, n_jobs=n_jobs, **how)
     return Map(tsne.fit(latents))
 
 # %% ../nbs/05_maps.ipynb #dccb0f3a
