@@ -20,7 +20,7 @@ def plan(
     epochs = epochs or max(10, math.ceil(2000/max(n//bs, 1)))
     return dict(bs=bs, epochs=epochs, lr=.008*(bs/128)**.5, wd=min(.6, 23/n**.5))
 
-# %% ../nbs/09_cli.ipynb #73a43d1d
+# %% ../nbs/09_cli.ipynb #e2c2eff9
 @contextmanager
 def _step(report, name):
     "Announce a step, time it, and note its seconds in `report`."
@@ -68,7 +68,6 @@ def _write(out, images, learn, losses, recon, latents, found, errors, report):
     from cae.images import show_rows
     from cae.learner import save, write_whole
     from cae.maps import plot_map
-    out.mkdir(parents=True, exist_ok=True)
     save(learn.model, out/'model')
     buf = BytesIO()
     np.save(buf, latents)
@@ -91,7 +90,33 @@ def _plot_losses(recorder):
     for axis in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter): axis('{x:.3g}')
     return ax
 
-# %% ../nbs/09_cli.ipynb #7e7f9755
+# %% ../nbs/09_cli.ipynb #8f1f7469
+def _read(source, out, model, report):
+    "The images of `source`, if `model` can take them and a map can be made of them; makes the folder `out`."
+    from cae.images import read_images
+    from cae.models import check_fit
+    if Path(out).exists() and not Path(out).is_dir(): raise ValueError(f'{out}: is a file; the answers need a folder')
+    with _step(report, 'reading'): images = read_images(source, size=model.size)
+    try: check_fit(model, images.pixels.shape)
+    except ValueError as e: raise ValueError(f'{source}: {e}') from None
+    if len(images) < 10: raise ValueError(f'{source}: a map needs at least 10 images; there are {len(images)}')
+    Path(out).mkdir(parents=True, exist_ok=True)                 # now, lest an hour's training find no place to go
+    print(images, flush=True)
+    report.update(images=len(images), skipped=len(images.skipped), size=list(images.size), channels=images.channels)
+    return images
+
+def _train(model, train, valid, how, seed, report):
+    "A `Learner` whose `model` has learnt `train` as `how`, a `plan`, says."
+    from cae.images import dataloaders
+    from cae.learner import autoencoder_learner, lsuv
+    dls = dataloaders(train, valid=valid, bs=how['bs'], seed=seed)
+    learn = autoencoder_learner(dls, model, wd=how['wd'])
+    lsuv(model.to(dls.device), dls.train.new(bs=512, drop_last=False).one_batch()[0])
+    with _step(report, 'training'): learn.fit_one_cycle(how['epochs'], how['lr'])
+    report.update(how, valid_mse=float(learn.recorder.values[-1][1]))
+    return learn
+
+# %% ../nbs/09_cli.ipynb #cb0ba8af
 def discover_images(
     source='mnist', # 'mnist', a folder of pictures or of IDX files, a Kaggle CSV, or an IDX file
     out='out', # folder for the answers, made if it is not there
@@ -100,32 +125,17 @@ def discover_images(
     seed:int=42, # of everything that is random
 ):
     "The whole job on the images of `source`; everything is left in `out`, and the report is returned as a dict."
-    import matplotlib
-    matplotlib.use('Agg')
-    from fastai.torch_core import set_seed
-    from cae.images import read_images, dataloaders
-    from cae.models import Autoencoder, check_fit
-    from cae.learner import autoencoder_learner, lsuv
+    from cae.models import Autoencoder
     from cae.latents import vectorize, reconstruct, reconstruction_error
     from cae.maps import fit_map
     from cae.clusters import discover
-    if Path(out).exists() and not Path(out).is_dir(): raise ValueError(f'{out}: is a file; the answers need a folder')
+    from fastai.torch_core import set_seed
     report = dict(source=str(source), seed=seed, model='seed', n_latent=n_latent, seconds={})
-    with _step(report, 'reading'): images = read_images(source, size=Autoencoder.size)
-    print(images, flush=True)
     set_seed(seed, reproducible=True)
     model = Autoencoder(n_latent)
-    try: check_fit(model, images.pixels.shape)
-    except ValueError as e: raise ValueError(f'{source}: {e}') from None
-    if len(images) < 10: raise ValueError(f'{source}: a map needs at least 10 images; there are {len(images)}')
+    images = _read(source, out, model, report)
     train, valid = _split(source, images)
-    how = plan(len(train), epochs)
-    report |= dict(images=len(images), skipped=len(images.skipped), size=list(images.size), channels=images.channels) | how
-    dls = dataloaders(train, valid=valid, bs=how['bs'], seed=seed)
-    learn = autoencoder_learner(dls, model, wd=how['wd'])
-    lsuv(model.to(dls.device), dls.train.new(bs=512, drop_last=False).one_batch()[0])
-    with _step(report, 'training'): learn.fit_one_cycle(how['epochs'], how['lr'])
-    report['valid_mse'] = float(learn.recorder.values[-1][1])
+    learn = _train(model, train, valid, plan(len(train), epochs), seed, report)
     losses = _plot_losses(learn.recorder)
     with _step(report, 'vectorizing'): latents, errors = vectorize(learn, images), reconstruction_error(learn, images)
     with _step(report, 'mapping'): themap = fit_map(latents, seed=seed)
@@ -134,7 +144,7 @@ def discover_images(
     _write(Path(out), images, learn, losses, lambda some: reconstruct(learn, some), latents, found, errors, report)
     return report
 
-# %% ../nbs/09_cli.ipynb #a32d082b
+# %% ../nbs/09_cli.ipynb #41ef8913
 _about = 'Discover what is in a collection of images when nobody has labelled it.'
 _discover_example = '''examples:
   cae discover                                the digits that come with the package
@@ -187,6 +197,8 @@ def main(
     if not args.command: p.error('what should be done? try: cae discover')
     warnings.showwarning = lambda message, *rest, **kwargs: print(f'cae: {message}', file=sys.stderr)
     try:
+        import matplotlib
+        matplotlib.use('Agg')                                    # pictures go into files; no window is needed
         report = discover_images(args.source, args.out, args.n_latent, args.epochs, args.seed)
         print(_summary(report, args.out))
         return 0

@@ -1,6 +1,7 @@
 "Writes README.md from nbs/index.ipynb, and its picture from the first story; with --check it only says whether they are in step."
 import base64, json, re, sys
 from pathlib import Path
+import nbformat
 from nbconvert import MarkdownExporter
 
 root = Path(__file__).parent.parent
@@ -14,9 +15,11 @@ def story_map():
     raise SystemExit(f'{story}: has no picture of the painted map')
 
 def readme():
-    "The index notebook as Markdown, its outputs left out and its links as seen from the top folder."
-    exporter = MarkdownExporter(exclude_output=True, exclude_input_prompt=True)
-    text = exporter.from_filename(str(root/'nbs/index.ipynb'))[0]
+    "The index notebook as Markdown: hidden cells and outputs left out, its links as seen from the top folder."
+    nb = nbformat.read(root/'nbs/index.ipynb', as_version=4)
+    nb.cells = [c for c in nb.cells if not c.source.startswith('#| hide')]
+    nb.metadata['language_info'] = {'name': 'python'}
+    text = MarkdownExporter(exclude_output=True, exclude_input_prompt=True).from_notebook_node(nb)[0]
     return re.sub(r'\]\((?!https?:|#)', '](nbs/', text).strip() + '\n'
 
 if __name__ == '__main__':
