@@ -12,7 +12,7 @@ from fastprogress.fastprogress import progress_bar
 from openTSNE import TSNE
 from scipy.ndimage import gaussian_filter
 
-# %% ../nbs/05_maps.ipynb #e039e6d5
+# %% ../nbs/05_maps.ipynb #d7abd0c1
 class Map:
     "A finished map: `.xy` (N,2) float32, in no unit; new latents are placed on it by `.transform`."
     def __init__(self,
@@ -41,7 +41,7 @@ def _check(latents, least):
 
 def _show_progress(early, late):
     "A callback for openTSNE that moves a progress bar over its two phases."
-    bar = progress_bar(range(early + late))
+    bar = progress_bar(range(early + late), leave=False)
     bar.update(0)                                        # shown while the neighbours are looked up
     seen = [0, 0]                                        # iterations before this phase, and in it
     def step(i, error, embedding):
