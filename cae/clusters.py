@@ -30,7 +30,7 @@ def landscape(
     count = np.bincount(fields, minlength=bins*bins).reshape(bins, bins).astype(float)
     return gaussian_filter(count, width*bins, mode='constant'), fields
 
-# %% ../nbs/06_clusters.ipynb #6512cc16
+# %% ../nbs/06_clusters.ipynb #59a812d4
 def hills(
     density, # a landscape (H,W)
     rise:float=.25, # how far a hill must stand out above its saddle, as a share of its own height
@@ -41,11 +41,12 @@ def hills(
     high, w = padded.ravel(), padded.shape[1]
     around = [-w - 1, -w, -w + 1, -1, 1, w - 1, w, w + 1]
     summit = np.full(len(high), -1)                                           # of each field; summits point to where they joined
+    water = floor*high.max()                                                  # the level at which sinking ends
     def top(f):
         while summit[f] != f: f = summit[f]
         return f
     for f in np.argsort(-high, kind='stable'):
-        if high[f] <= floor*high.max(): break
+        if high[f] <= water: break
         tops = sorted({top(f + a) for a in around if summit[f + a] >= 0}, key=lambda t: (-high[t], t))
         summit[f] = tops[0] if tops else f
         for t in tops[1:]:
