@@ -16,6 +16,6 @@ setup(
     packages=find_packages(include=['cae', 'cae.*']), include_package_data=True,
     package_data={'cae': ['data/mnist/*']},
     install_requires=cfg['requirements'].split(),
-    extras_require={'dev': cfg['dev_requirements'].split()},
+    extras_require={'gpu': cfg['gpu_requirements'].split(), 'dev': (cfg['dev_requirements'] + ' ' + cfg['gpu_requirements']).split()},
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': ['cae=cae._modidx:d']},
 )
