@@ -525,10 +525,11 @@ class ImagesDL(DataLoader):
         channels:int=None, # channels of a batch; default those of the images
         seed:int=42, # of the random orders
         augment=None, # from a batch to what the network is shown in its place, a `Distort` say; default the batch itself
+        denoise:bool=True, # ask for the batch as it was? Or for what was shown
     ):
         idxs = torch.arange(len(pixels)) if idxs is None else torch.as_tensor(idxs)
         super().__init__(idxs, bs=bs, shuffle=shuffle, drop_last=drop_last, device=pixels.device)
-        self.pixels, self.channels, self.seed, self.augment = pixels, channels or pixels.shape[1], seed, augment
+        self.pixels, self.channels, self.seed, self.augment, self.denoise = pixels, channels or pixels.shape[1], seed, augment, denoise
         self.order = torch.Generator().manual_seed(seed)
 
     def get_idxs(self):
@@ -539,14 +540,15 @@ class ImagesDL(DataLoader):
     def __iter__(self):
         for i in self.get_idxs().split(self.bs):
             x = to_float(self.pixels[i], self.channels)
-            yield self.augment(x) if self.augment else x, x
+            shown = self.augment(x) if self.augment else x
+            yield shown, x if self.denoise else shown
 
     def one_batch(self): return next(iter(self))
     def to(self, device): self.pixels, self.device = self.pixels.to(device), device
 
     def new(self, dataset=None, cls=None, **kwargs):
         "Another one over the same pixels, with what `kwargs` changes."
-        now = {k: getattr(self, k) for k in ('bs', 'shuffle', 'drop_last', 'channels', 'seed', 'augment')}
+        now = {k: getattr(self, k) for k in ('bs', 'shuffle', 'drop_last', 'channels', 'seed', 'augment', 'denoise')}
         return type(self)(self.pixels, self.dataset if dataset is None else dataset,
                           **{**now, **{k: v for k, v in kwargs.items() if k in now}})
 
@@ -603,6 +605,7 @@ def dataloaders(
     valid:Images=None, # a collection of its own to check with
     bs:int=256, # images in a batch
     augment=None, # `True` for a `Distort`, or what the network is shown in place of a batch; only in learning
+    denoise:bool=True, # ask for the image as it was? `False`: for the distorted one itself, as if there were more images
     seed:int=42, # of the choice and of all that is random
     device=None, # where the pixels live; default the GPU if there is one
 ):
@@ -613,6 +616,6 @@ def dataloaders(
     cut = 0 if valid is not None else max(1, int(len(images)*valid_pct))
     if cut >= len(images): raise ValueError(f'{len(images)} images are too few to hold {valid_pct:.0%} back for checking')
     learn_from = ImagesDL(pixels, idxs[cut:], bs, shuffle=True, drop_last=len(idxs) - cut > bs, seed=seed,
-                          augment=Distort(seed=seed) if augment is True else augment)
+                          augment=Distort(seed=seed) if augment is True else augment, denoise=denoise)
     check_with = ImagesDL(pixels, idxs[:cut], bs) if valid is None else ImagesDL(torch.from_numpy(valid.pixels).to(device), bs=bs)
     return DataLoaders(learn_from, check_with, device=device)

@@ -87,10 +87,10 @@ def interpolate(
 # %% ../nbs/04_latents.ipynb #2be342ee
 def neighbours(
     latents, # where to look, (N,n_latent)
-    of, # for whose neighbours, (M,n_latent)
+    of=None, # for whose neighbours, (M,n_latent); default for each of `latents`, itself left out
     n:int=10, # how many of them
 ):
     "The `n` nearest of `latents` to each of `of`, nearest first: indices (M,n) and Euclidean distances (M,n)."
-    if n > len(latents): raise ValueError(f'there are no {n} neighbours among {len(latents)} images')
+    if n > len(latents) - (of is None): raise ValueError(f'there are no {n} neighbours among {len(latents)} images')
     d, i = NearestNeighbors(n_neighbors=n).fit(latents).kneighbors(of)
     return i, d

@@ -37,15 +37,17 @@ CASES = {
     'labels for images':  ('few-labels-idx1-ubyte', idx(50), '1 dimensions'),
     'damaged gzip':       ('few-images-idx3-ubyte.gz', raw(gzip.compress(bytes(9999))[:-9]), 'damaged gzip'),
     'not gzip at all':    ('few-images-idx3-ubyte.gz', raw(b'no gzip'), 'damaged gzip'),
-    'size not taken':     ('few-images-idx3-ubyte', idx((50, 32, 32)), 'takes images of 28×28, these are 32×32'),
+    'size not taken':     ('few-images-idx3-ubyte', idx((50, 32, 32)), 'takes images of 28×28, these are 32×32', '--model', 'seed'),
+    'size of no sense':   ('few-images-idx3-ubyte', idx((50, 2, 9)), 'a size is a whole number of pixels, at least 4'),
+    'latents too long':   ('few-images-idx3-ubyte', idx((50, 8, 8)), '65 numbers cannot sum up an image of 1×8×8', '--n-latent', '65'),
     'too few for a map':  ('few-images-idx3-ubyte', idx((9, 28, 28)), 'at least 10 images; there are 9'),
 }
 
 @pytest.mark.parametrize('what', CASES)
 def test_one_line_and_nothing_written(what, tmp_path):
-    name, make, says = CASES[what]
+    name, make, says, *words = CASES[what]
     make(tmp_path/name)
-    res = cae('discover', name, '--out', 'answers', cwd=tmp_path)
+    res = cae('discover', name, '--out', 'answers', *words, cwd=tmp_path)
     lines = res.stderr.strip().splitlines()
     assert res.returncode == 1
     assert len(lines) == 1 and lines[0].startswith('cae: ') and name in lines[0] and says in lines[0], res.stderr

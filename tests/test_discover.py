@@ -6,7 +6,8 @@ from cae.latents import reconstruction_error, vectorize
 from cae.learner import load
 from conftest import cae, write_idx
 
-FILES = {'images.csv', 'latents.npy', 'losses.png', 'map.png', 'model.json', 'model.safetensors', 'report.json', 'reproductions.png'}
+FILES = {'images.csv', 'latents.npy', 'losses.png', 'map.png', 'model.json', 'model.safetensors', 'neighbours.csv',
+         'neighbours.png', 'report.json', 'reproductions.png'}
 
 @pytest.fixture(scope='module')
 def run(idx):
@@ -26,7 +27,7 @@ def test_table_has_a_row_for_each_image_in_order(run, digits):
 
 def test_the_kept_network_gives_the_kept_latents_and_errors(run, digits):
     model, kept = load(run[1]/'model'), np.load(run[1]/'latents.npy')
-    assert kept.shape == (300, 128) and kept.dtype == np.float32
+    assert kept.shape == (300, 64) and kept.dtype == np.float32
     assert np.allclose(vectorize(model, digits), kept, atol=1e-5)
     errors = [float(r['error']) for r in csv.DictReader((run[1]/'images.csv').open())]
     assert np.allclose(reconstruction_error(model, digits), errors, atol=1e-5)
@@ -41,18 +42,65 @@ def test_says_what_the_report_holds(run):
     report = json.loads((out/'report.json').read_text())
     for figure in (f'{report["mse"]:.5f}', f'{report["valid_mse"]:.5f}', f'{report["clustering_accuracy"]:.1%}', f'{report["map_knn_accuracy"]:.1%}'):
         assert figure in res.stdout
-    for step in ('reading', 'training', 'vectorizing', 'mapping', 'grouping'): assert step in res.stdout and step in report['seconds']
+    for step in ('reading', 'training', 'vectorizing', 'neighbours', 'mapping', 'grouping'): assert step in res.stdout and step in report['seconds']
 
 def test_pictures_show_something(run):
-    for name in ('losses', 'map', 'reproductions'):
+    for name in ('losses', 'map', 'neighbours', 'reproductions'):
         x = np.asarray(Image.open(run[1]/f'{name}.png').convert('L'))
         assert min(x.shape) > 150 and x.std() > 5, name
+
+def test_says_what_was_chosen(run):
+    res, out = run
+    report = json.loads((out/'report.json').read_text())
+    assert (report['model'], report['n_latent'], report['size'], report['channels'], report['crop'], report['ink']) == ('resnet', 64, [28, 28], 1, None, False)
+    assert (report['bs'], report['epochs'], report['augment']['rotate']) == (16, 30, 15)
+    assert 'chosen: 28×28, 1 channel(s); network resnet, 64 numbers an image; 30 epochs in batches of 16' in res.stdout
+
+def test_neighbours_are_the_nearest_latents(run):
+    latents, rows = np.load(run[1]/'latents.npy'), list(csv.DictReader((run[1]/'neighbours.csv').open()))
+    assert len(rows) == 300 and list(rows[0]) == ['name'] + [f'neighbour{k}' for k in range(1, 10)]
+    far = np.linalg.norm(latents[:, None] - latents[None], axis=2) + np.diag(np.full(300, np.inf))
+    for i in (0, 7, 299): assert [rows[i][f'neighbour{k}'] for k in (1, 2, 3)] == [rows[j]['name'] for j in far[i].argsort()[:3]]
+
+def test_the_seed_keeps_to_the_story(idx):
+    res = cae('discover', 'few-images-idx3-ubyte', '--model', 'seed', '--out', 'seeds', '--epochs', 2, cwd=idx)
+    assert res.returncode == 0, res.stderr
+    report = json.loads((idx/'seeds'/'report.json').read_text())
+    assert (report['model'], report['n_latent'], report['augment']) == ('seed', 128, None)
+    assert load(idx/'seeds'/'model').n_latent == 128 and np.load(idx/'seeds'/'latents.npy').shape == (300, 128)
+
+def test_a_folder_of_plots_needs_no_option(tmp_path):
+    import matplotlib
+    matplotlib.use('Agg')
+    import matplotlib.pyplot as plt
+    from cae.bands import band_family, plot_bands
+    (tmp_path/'plots').mkdir()
+    for i, b in enumerate(band_family(30, size=16).bands):
+        ax = plot_bands(b, ax=plt.subplots(figsize=(4, 3), dpi=80)[1])
+        ax.figure.savefig(tmp_path/'plots'/f'{i:02}.png')
+        plt.close(ax.figure)
+    res = cae('discover', 'plots', '--epochs', 2, cwd=tmp_path)
+    assert res.returncode == 0, res.stderr
+    report = json.loads((tmp_path/'out'/'report.json').read_text())
+    assert (report['crop'], report['ink'], report['channels'], report['images'], report['skipped']) == ('frame', True, 1, 30, 0)
+    assert report['augment']['rotate'] == 0 and 'cropped to the frame, ink on black' in res.stdout
+    assert max(report['size']) == 128
+
+def test_colour_and_any_size(tmp_path):
+    (tmp_path/'scans').mkdir()
+    for i in range(20):
+        spots = np.random.default_rng(i).integers(0, 256, (3, 4, 3), np.uint8)
+        Image.fromarray(spots).resize((61, 37)).save(tmp_path/'scans'/f'{i}.png')
+    res = cae('discover', 'scans', '--epochs', 2, '--n-latent', 5, cwd=tmp_path)
+    assert res.returncode == 0, res.stderr
+    model = load(tmp_path/'out'/'model')
+    assert (model.size, model.channels, model.n_latent) == ((37, 61), 3, 5)
 
 def test_same_seed_same_bits(run, idx):
     for out, seed in (('again', 42), ('other', 43)):
         res = cae('discover', 'few-images-idx3-ubyte', '--out', out, '--epochs', 30, '--seed', seed, cwd=idx)
         assert res.returncode == 0, res.stderr
-    for name in ('latents.npy', 'model.safetensors', 'images.csv'):
+    for name in ('latents.npy', 'model.safetensors', 'images.csv', 'neighbours.csv'):
         assert (idx/'again'/name).read_bytes() == (run[1]/name).read_bytes(), name
         assert (idx/'other'/name).read_bytes() != (run[1]/name).read_bytes(), name
 
