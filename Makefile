@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 OUT    ?= out/digits
-STORIES := nbs/tutorials/discovering_digits.ipynb
+STORIES := nbs/tutorials/discovering_digits.ipynb nbs/tutorials/band_structures.ipynb nbs/tutorials/your_images.ipynb
 
 .PHONY: discover test lab notebooks bench readme address docs clean
 
@@ -23,7 +23,7 @@ notebooks: $(VENV)/done          ## run every notebook in place, so that the com
 	$(BIN)/nbdev-clean
 	$(BIN)/python tools/readme.py
 
-bench: $(VENV)/done              ## every measurement, about twelve minutes on two cores
+bench: $(VENV)/done              ## every measurement, about half an hour on two cores
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace nbs/tutorials/benchmarks.ipynb
 	$(BIN)/nbdev-clean
 

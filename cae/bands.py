@@ -146,7 +146,7 @@ def read_bands(
         if path is None: return _from_json(source, efermi, name or '')
         raw = path.read_bytes()
         text = (gzip.decompress(raw) if raw[:2] == b'\x1f\x8b' else raw).decode('utf-8-sig', 'replace')
-        name = name or (path.resolve().parent if path.name.startswith('EIGENVAL') else path).name.split('.')[0]
+        name = name or (path.resolve().parent.name if path.name.startswith('EIGENVAL') else re.sub(r'(\.json)?(\.gz)?$', '', path.name))
         if text.lstrip()[:1] in ('{', '['): return _from_json(json.loads(text), efermi, name)
         return _from_eigenval(text, efermi, name)
     except json.JSONDecodeError as e: what = f'not JSON, or cut off ({e})'
@@ -337,7 +337,7 @@ def _materials(name, m, rng):
     onsite = t*rng.uniform(-1.5, 1.5, m)*(rng.random(m) > .5)*('B' in lattice.sorts)
     electrons = rng.integers((n + 1)//2, 3*n//2 + 1, m)
     d, e, ticks = _solve(lattice, electrons, 120, t=t, t2=t2, onsite=onsite)
-    names = [f'{name}, t {a:.2f}, t₂ {b:.2f}, B {c:.2f} eV, {i} electrons' for a, b, c, i in zip(t, t2, onsite, electrons)]
+    names = [f'{name}, t {a:.2f}, t₂ {b:.2f}, B {c:.2f} eV, {i} electrons' for a, b, c, i in zip(*np.round([t, t2, onsite], 2) + 0., electrons)]     # + 0. makes −0 a 0
     return [Bands(d, x, ticks, s) for x, s in zip(e, names)]
 
 def band_family(

@@ -7,7 +7,7 @@ __all__ = ['discover_images', 'main']
 
 # %% ../nbs/09_cli.ipynb #edff05b0
 import argparse, json, math, sys, time, warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 # %% ../nbs/09_cli.ipynb #e2c2eff9
@@ -25,8 +25,9 @@ def _split(source, images):
     return (images[:60_000], images[60_000:]) if str(source) == 'mnist' else (images, None)
 
 def _network(name, images, n_latent):
-    "The network called `name` for `images`."
+    "The network called `name`, 'seed' or 'resnet', for `images`."
     from cae.models import Autoencoder, ResNetAutoencoder
+    if name not in ('seed', 'resnet'): raise ValueError(f"the networks are 'resnet' and 'seed', not {name!r}")
     return Autoencoder(n_latent) if name == 'seed' else ResNetAutoencoder(images.size, images.channels, n_latent)
 
 def _figures(images, errors, found):
@@ -88,13 +89,14 @@ def _write(out, images, learn, losses, recon, latents, found, errors, near, repo
     write_whole(out/'losses.png', _png(losses))
     title = f'{len(images):,} images; groups found: {found.n_clusters}'
     write_whole(out/'map.png', _png(plot_map(found.map, found.labels, title=title)))
+    (out/'skipped.csv').unlink(missing_ok=True)                  # of a run before this one
     if images.skipped: write_whole(out/'skipped.csv', pd.DataFrame(images.skipped, columns=['name', 'reason']).to_csv(index=False, lineterminator='\n'))
     write_whole(out/'report.json', json.dumps(report, indent=2, ensure_ascii=False) + '\n')
 
 def _chosen(report):
     "What was chosen for these images, in words."
     h, w = report['size']
-    view = ['cropped to the frame']*bool(report['crop']) + ['ink on black']*report['ink'] + [f'{h}×{w}', f'{report["channels"]} channel(s)']
+    view = ['cropped to the frame']*bool(report['crop']) + ['ink on black']*report['ink'] + [f'{h}×{w}', f'{report["channels"]} channel' + 's'*(report["channels"] > 1)]
     moved = report['augment']
     shown = 'as they are' if not moved else 'slightly shifted and scaled' if not moved['rotate'] else 'turned, sheared, scaled and shifted'
     return (f'chosen: {", ".join(view)}; network {report["model"]}, {report["n_latent"]} numbers an image; '
@@ -103,17 +105,22 @@ def _chosen(report):
 def _plot_losses(recorder):
     "The loss of every batch and, where they were measured, of the images held back."
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import LogLocator
     ax = plt.subplots(figsize=(7, 4))[1]
     recorder.plot_loss(skip_start=0, ax=ax)
     ax.set(xlabel='batches', ylabel='mean squared error', yscale='log', title='')
-    for axis in (ax.yaxis.set_major_formatter, ax.yaxis.set_minor_formatter): axis('{x:.3g}')
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter('{x:.3g}')
+    ax.minorticks_off()
     return ax
 
 # %% ../nbs/09_cli.ipynb #8f1f7469
 def _read(source, out, model, report):
-    "The images of `source`, read as they seem to want it, for the network called `model`; makes the folder `out`."
+    "The images of `source`, read as they seem to want it, for the network called `model`; complains if `out` is no place for answers."
     from cae.images import infer_reading, read_images
     if Path(out).exists() and not Path(out).is_dir(): raise ValueError(f'{out}: is a file; the answers need a folder')
+    if Path(source).is_dir() and Path(out).resolve().is_relative_to(Path(source).resolve()):
+        raise ValueError(f'{out}: lies in {source}, where its pictures would be taken for images next time; choose another folder with --out')
     with _step(report, 'reading'):
         how = dict(size=(28, 28)) if model == 'seed' else infer_reading(source)
         images = read_images(source, **how)
@@ -140,7 +147,8 @@ def _train(model, train, valid, how, seed, report):
     dls = dataloaders(train, valid=valid, bs=how['bs'], seed=seed, augment=augment, denoise=False)
     learn = autoencoder_learner(dls, model, wd=how['wd'])
     lsuv(model.to(dls.device), dls.train.new(bs=512, drop_last=False, augment=None).one_batch()[0])
-    with _step(report, 'training'): learn.fit_one_cycle(how['epochs'], how['lr'])
+    long = learn.no_logging() if how['epochs'] > 20 else nullcontext()             # a bar, rather than hundreds of lines
+    with _step(report, 'training'), long: learn.fit_one_cycle(how['epochs'], how['lr'])
     report.update(how, valid_mse=float(learn.recorder.values[-1][1]))
     return learn
 
@@ -187,10 +195,11 @@ _discover_example = '''examples:
   cae discover train.csv --out out/kaggle     Kaggle's digit-recognizer
   cae discover train-images-idx3-ubyte.gz     an IDX file, with the labels beside it if there are any'''
 
-def _whole_number(least):
+def _whole_number(least, most=2**32 - 1):
     def parse(s):
         n = int(s)
         if n < least: raise argparse.ArgumentTypeError(f'{n} is less than {least}')
+        if n > most: raise argparse.ArgumentTypeError(f'{n} is more than {most}')
         return n
     parse.__name__ = 'whole number'
     return parse
@@ -205,7 +214,7 @@ def _parser():
     d.add_argument('source', nargs='?', default='mnist', metavar='SOURCE', help="'mnist' (default), a folder of pictures or of IDX files, a Kaggle CSV, an IDX file")
     d.add_argument('--out', default='out', metavar='DIR', help='folder for the answers (default: out)')
     d.add_argument('--model', choices=['resnet', 'seed'], default='resnet', help='the network (default: resnet, for any size; seed is the one of the story)')
-    d.add_argument('--n-latent', type=_whole_number(1), metavar='N', help='length of the latent vector (default: 64; 128 for seed)')
+    d.add_argument('--n-latent', type=_whole_number(1), metavar='N', help='length of the latent vector (default: 64, fewer for tiny images; 128 for seed)')
     d.add_argument('--epochs', type=_whole_number(1), metavar='N', help='passes over the images (default: 8, more where there are few)')
     d.add_argument('--seed', type=_whole_number(0), default=42, metavar='N', help='of everything that is random (default: 42)')
     return p
@@ -237,7 +246,7 @@ def main(
         report = discover_images(args.source, args.out, args.model, args.n_latent, args.epochs, args.seed)
         print(_summary(report, args.out))
         return 0
-    except (ValueError, OSError, FloatingPointError) as e: print(f'cae: {e}', file=sys.stderr)
+    except (ValueError, OSError, FloatingPointError) as e: print(f'cae: {str(e).splitlines()[-1].strip()}', file=sys.stderr)     # fastai puts a line of its own before ours
     except KeyboardInterrupt:
         print('cae: stopped', file=sys.stderr)
         return 130

@@ -7,7 +7,7 @@ __all__ = ['Images', 'read_idx', 'mnist', 'show_rows', 'find_frame', 'infer_read
            'ImagesDL', 'Distort', 'dataloaders']
 
 # %% ../nbs/00_images.ipynb #a57d465a
-import gzip, hashlib, math, re, struct, warnings
+import gzip, hashlib, math, re, struct, warnings, zlib
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
@@ -82,13 +82,15 @@ def __add__(self:Images, other:Images):
                   self.names + other.names, self.classes if both else None, self.skipped + other.skipped)
 
 # %% ../nbs/00_images.ipynb #e6fa4d51
+_bad_gzip = (EOFError, zlib.error, gzip.BadGzipFile)
+
 def read_idx(
     path, # an IDX file of bytes, gzipped or not
 ):
     "The array in an IDX file as uint8, of the shape that its header gives. Format: LeCun et al., the MNIST database."
     path = Path(path)
     try: raw = (gzip.open if path.suffix == '.gz' else open)(path, 'rb').read()
-    except (EOFError, gzip.BadGzipFile) as e: raise ValueError(f'{path}: a damaged gzip file ({e})') from None
+    except _bad_gzip as e: raise ValueError(f'{path}: a damaged gzip file ({e})') from None
     if len(raw) < 4 or raw[:3] != b'\0\0\x08':
         raise ValueError(f'{path}: not an IDX file of bytes (it starts with {raw[:4].hex() or "nothing"}, not with 000008)')
     head = 4 + 4*raw[3]
@@ -147,7 +149,7 @@ def show_rows(
     h, w = strips[0].shape[:2]
     if ax is None: ax = plt.subplots(figsize=(n*scale, n*scale*h*len(rows)/w))[1]
     ax.imshow(np.concatenate(strips), interpolation='nearest')
-    ax.set_yticks([h*(i + .5) for i in range(len(rows))], list(rows))
+    ax.set_yticks([h*(i + .5) for i in range(len(rows))], list(rows), parse_math=False)     # a name may have a $ in it
     ax.set_xticks([])
     ax.tick_params(length=0)
     for s in ax.spines.values(): s.set_visible(False)
@@ -201,7 +203,7 @@ def _csv_columns(path):
     "All columns' names, the place of the label (or None), the places of the pixels in order, the side of the image."
     try:
         with _open_csv(path) as f: cols = f.readline().strip().split(',')
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile): raise ValueError(f'{path}: not a text file') from None
+    except (UnicodeDecodeError, *_bad_gzip): raise ValueError(f'{path}: not a text file') from None
     cols = [c.strip().strip('"') for c in cols]
     pixels = [c for c in cols if re.fullmatch(r'pixel\d+', c)]
     side = math.isqrt(max(len(pixels), 1))
@@ -232,6 +234,7 @@ def from_csv(cls:Images,
     try:
         with warnings.catch_warnings(action='ignore', category=UserWarning):
             x = np.loadtxt(path, np.int32, delimiter=',', skiprows=1, ndmin=2, encoding='utf-8-sig')
+    except _bad_gzip as e: raise ValueError(f'{path}: a damaged gzip file ({e})') from None
     except ValueError as e: raise ValueError(f'{path}: {_csv_mistake(path) or e}') from None
     if len(x) == 0: raise ValueError(f'{path}: has a header and no rows')
     if len(x.T) != ncols: raise ValueError(f'{path}: its rows have {len(x.T)} values, its header {ncols}')
@@ -333,7 +336,7 @@ def from_folder(cls:Images,
     size = _median_size(found, crop) if size is None else (size, size) if isinstance(size, int) else tuple(size)
     if min(size) < 1: raise ValueError(f'{size[0]}×{size[1]} is no size for an image')
     with ThreadPoolExecutor() as ex: read = list(ex.map(lambda p: _read_or_why(p, size, channels or 3, crop, ink), found))
-    names = [p.relative_to(path).as_posix() for p in found]
+    names = [p.relative_to(path).as_posix().encode(errors='surrogateescape').decode(errors='replace') for p in found]    # not all are UTF-8
     skipped = [(n, x) for n, x in zip(names, read) if isinstance(x, str)]
     good = [i for i, x in enumerate(read) if not isinstance(x, str)]
     if not good: raise ValueError(f'{path}: none of its {len(found)} images can be read; the first, {skipped[0][0]}: {skipped[0][1]}')
@@ -456,7 +459,7 @@ def _look(path):
     except ValueError: return _describe(x), None
     return _describe(x), _describe(x[t:b, l:r])
 
-def _is_pictures(path): return Path(path).is_dir() and not any(Path(path).glob('*images-idx3-ubyte*'))
+def _is_pictures(path): return str(path) != 'mnist' and Path(path).is_dir() and not any(Path(path).glob('*images-idx3-ubyte*'))
 
 def infer_reading(
     path, # folder with images
@@ -489,7 +492,7 @@ def read_images(
 ):
     "The `Images` that `source` names, whichever reader they need."
     path = Path(source)
-    if _is_pictures(path): return Images.from_folder(path, size, **how)
+    if _is_pictures(source): return Images.from_folder(path, size, **how)
     if how: raise ValueError(f'{path}: is no folder of pictures, so {", ".join(how)} cannot be chosen')
     if str(source) == 'mnist': return mnist('all')
     if not path.exists(): raise ValueError(f'{path}: there is no such file or folder')

@@ -60,13 +60,14 @@ def keep_memory():
     try: mallopt = ctypes.CDLL('libc.so.6').mallopt
     except (OSError, AttributeError): return False
     M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3                     # from malloc.h
-    return bool(mallopt(M_MMAP_THRESHOLD, 2**30) and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
+    largest = mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)      # older versions keep pieces up to 32 MB
+    return bool(largest and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
 class AutoencoderLearner(Learner):
     "fastai's `Learner`; within a batch only those callbacks are called that have something to do."
     def _call_one(self, event_name):
         for cb in self.cbs.sorted('order'):
-            if event_name not in _inner_loop or hasattr(type(cb), event_name): cb(event_name)
+            if event_name not in _inner_loop or hasattr(type(cb), event_name) or event_name in vars(cb): cb(event_name)
 
 # %% ../nbs/03_learner.ipynb #5592d887
 def autoencoder_learner(
@@ -118,6 +119,7 @@ def lsuv(
 ):
     "`model` with a start in which no layer's signal fades (LSUV: Mishkin and Matas 2015, §3), its answers as bright as `xb`."
     *inner, last = _layers(model)
+    xb = xb.to(last.weight.device)
     for m in (*inner, last):
         m.weight.copy_(nn.init.orthogonal_(torch.empty(m.weight.shape)))
         _unit_variance(model, m, xb, tol, max_tries)
@@ -144,7 +146,7 @@ def _unit_variance(model, m, xb, tol, max_tries):
 class Activations(ActivationStats):
     "`ActivationStats` of the activation functions of a network: mean, spread, share within 0.05 of zero, histogram in [−1, 4]."
     def before_fit(self):
-        if self.modules is None: self.modules = [m for m in self.model.modules() if isinstance(m, (nn.ReLU, nn.SiLU, nn.Tanh, nn.Sigmoid))]
+        if self.modules is None: vars(self)['modules'] = [m for m in self.model.modules() if isinstance(m, (nn.ReLU, nn.SiLU, nn.Tanh, nn.Sigmoid))]
         super().before_fit()
 
     def hook(self, m, inp, out):

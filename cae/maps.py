@@ -98,7 +98,7 @@ def _heart(xy, bins=24):
     return xy[((xy - middle)**2).sum(1).argmin()]
 
 def _apart(spots, least, rounds=100):
-    "`spots` (K,2) moved as little as needed until no two names are nearer than `least` (width, height) to each other."
+    "`spots` (K,2) moved as little as needed until no two names are nearer than `least` (width, height), or (K,K,2) for each pair."
     spots = np.array(spots, dtype=float)
     for _ in range(rounds):
         d = spots[:, None] - spots[None]
@@ -106,7 +106,7 @@ def _apart(spots, least, rounds=100):
         if not near.any(): break
         push = np.where(d[..., 1] >= 0, 1., -1.)
         push[(d[..., 1] == 0) & (np.arange(len(spots))[:, None] < np.arange(len(spots)))] = -1
-        spots[:, 1] += (near * push * (least[1] - np.abs(d[..., 1]))).sum(1)/2.2
+        spots[:, 1] += (near * push * (least[..., 1] - np.abs(d[..., 1]))).sum(1)/2.2
     return spots
 
 def plot_map(
@@ -134,10 +134,12 @@ def plot_map(
 def _write_names(ax, xy, labels, groups, names):
     "Write each group's name at its heart, in its colour with a white rim, no two over each other."
     if not groups: return
-    spots = _apart([_heart(xy[labels == l]) for l in groups], np.ptp(xy, 0)*[.06, .045])
-    for l, spot in zip(groups, spots):
+    texts = [str(names[l] if names is not None else l) for l in groups]
+    width = np.array([max(.06, .022*len(t)) for t in texts])                   # of the map's, about
+    least = np.stack(np.broadcast_arrays((width[:, None] + width)/2, .045), -1)*np.ptp(xy, 0)
+    for l, text, spot in zip(groups, texts, _apart([_heart(xy[labels == l]) for l in groups], least)):
         dark = np.array(mpl.colors.to_rgb(group_color(l)))*.6
-        ax.text(*spot, names[l] if names is not None else str(l), color=dark, size=16, weight='bold', ha='center', va='center',
+        ax.text(*spot, text, parse_math=False, color=dark, size=16, weight='bold', ha='center', va='center',
                 path_effects=[pe.withStroke(linewidth=4, foreground='white', alpha=.9)])
 
 # %% ../nbs/05_maps.ipynb #ed04624b

@@ -80,7 +80,7 @@ def halvings(
 
 # %% ../nbs/02_models.ipynb #bc39ded2
 class ResNetAutoencoder(nn.Module):
-    "Images (N,`channels`,*`size`) in [0, 1] → latents (N,`n_latent`), any real numbers → images of that shape in (0, 1)."
+    "Images (N,`channels`,*`size`) in [0, 1] → latents (N,`n_latent`), any real numbers → images of that shape in (0, 1). Begin with `lsuv`."
     def __init__(self,
         size=28, # height and width of the images: a number, or a pair
         channels:int=1, # 1, 3 or 4

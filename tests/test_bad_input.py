@@ -16,6 +16,8 @@ def folder(**files):
         for name, data in files.items(): (p/name.replace('_', '.')).write_bytes(data)
     return make
 
+def spoilt(data): return data[:5000] + bytes(b ^ 255 for b in data[5000:5040]) + data[5040:]
+
 CASES = {
     'missing':            ('nowhere', lambda p: None, 'no such file or folder'),
     'empty folder':       ('scans', folder(), 'no image in this folder'),
@@ -36,6 +38,8 @@ CASES = {
     'empty IDX':          ('few-images-idx3-ubyte', raw(b''), 'not an IDX file'),
     'labels for images':  ('few-labels-idx1-ubyte', idx(50), '1 dimensions'),
     'damaged gzip':       ('few-images-idx3-ubyte.gz', raw(gzip.compress(bytes(9999))[:-9]), 'damaged gzip'),
+    'gzip with a wrong byte': ('few-images-idx3-ubyte.gz', lambda p: p.write_bytes(spoilt(gzip.compress(np.random.default_rng(0).bytes(9999)))), 'damaged gzip'),
+    'cut gzip CSV':       ('a.csv.gz', lambda p: p.write_bytes(gzip.compress(f'{HEAD}\n{(ROW + chr(10))*999}'.encode())[:-40]), 'damaged gzip'),
     'not gzip at all':    ('few-images-idx3-ubyte.gz', raw(b'no gzip'), 'damaged gzip'),
     'size not taken':     ('few-images-idx3-ubyte', idx((50, 32, 32)), 'takes images of 28×28, these are 32×32', '--model', 'seed'),
     'size of no sense':   ('few-images-idx3-ubyte', idx((50, 2, 9)), 'a size is a whole number of pixels, at least 4'),
@@ -59,7 +63,30 @@ def test_answers_cannot_go_into_a_file(tmp_path):
     assert res.returncode == 1 and 'taken' in res.stderr and 'Traceback' not in res.stderr
     assert (tmp_path/'taken').read_text() == 'mine'
 
-@pytest.mark.parametrize('words', [[], ['explode'], ['discover', '--epochs', 'ten'], ['discover', '--epochs', '0'], ['discover', '--n-latent', '-1']])
+def test_answers_cannot_go_into_the_folder_of_the_pictures(tmp_path):
+    Image.fromarray(np.zeros((30, 30), np.uint8)).save(tmp_path/'a.png')
+    res = cae('discover', '.', cwd=tmp_path)
+    assert res.returncode == 1 and len(res.stderr.splitlines()) == 1 and 'choose another folder with --out' in res.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ['a.png']
+
+def test_a_folder_called_mnist_is_not_the_digits(tmp_path, monkeypatch):
+    from cae.images import infer_reading, read_images
+    (tmp_path/'mnist').mkdir()
+    Image.fromarray(np.zeros((30, 30), np.uint8)).save(tmp_path/'mnist'/'a.png')
+    monkeypatch.chdir(tmp_path)
+    assert infer_reading('mnist') == {} and len(read_images('mnist')) == 70_000
+    assert len(read_images('./mnist/')) == 1 and infer_reading('./mnist/')['size'] == (30, 30)
+
+def test_a_loss_that_is_not_a_number_is_one_line(monkeypatch, capsys, tmp_path, idx):
+    import cae.learner
+    from cae.cli import main
+    honest = cae.learner.plan
+    monkeypatch.setattr(cae.learner, 'plan', lambda *args, **kwargs: honest(*args, **kwargs) | dict(lr=1e18))
+    assert main(['discover', str(idx/'few-images-idx3-ubyte'), '--out', str(tmp_path/'out'), '--epochs', '2']) == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and said[0].startswith('cae: the loss is') and 'try a tenth' in said[0]
+
+@pytest.mark.parametrize('words', [[], ['explode'], ['discover', '--epochs', 'ten'], ['discover', '--epochs', '0'], ['discover', '--n-latent', '-1'], ['discover', '--seed', str(2**32)]])
 def test_wrong_words_end_with_two(words, tmp_path):
     res = cae(*words, cwd=tmp_path)
     assert res.returncode == 2 and 'Traceback' not in res.stderr
