@@ -10,7 +10,7 @@ STORIES := nbs/tutorials/discovering_digits.ipynb nbs/tutorials/band_structures.
 discover: $(VENV)/done           ## the main job: the 70,000 digits, everything left in out/digits
 	$(BIN)/cae discover mnist --out $(OUT)
 
-test: $(VENV)/done               ## every notebook and every test
+test: $(VENV)/done               ## every test, and the notebooks but two long ones: `notebooks` runs band_structures, `bench` the benchmarks
 	$(BIN)/nbdev-test nbs --do-print
 	$(BIN)/pytest tests
 
