@@ -6,7 +6,7 @@
 __all__ = ['discover_images', 'main']
 
 # %% ../nbs/09_cli.ipynb #edff05b0
-import argparse, json, math, sys, time, warnings
+import argparse, json, sys, time, warnings
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
