@@ -33,11 +33,13 @@ def _network(name, images, n_latent):
 def _figures(images, errors, found):
     "What there is to say about a run, in numbers; those that need labels only if there are some."
     from cae.clusters import clustering_accuracy, knn_accuracy
-    res = dict(mse=float(errors.mean()), groups=found.n_clusters, in_no_group=float((found.labels < 0).mean()))
+    from sklearn.metrics import normalized_mutual_info_score
+    res = dict(mse=float(errors.mean()), groups=found.n_clusters, in_no_group=float((found.labels < 0).mean()), refinement=found.rounds)
     if images.labels is None: return res
     k = min(10, len(images) - 1)
     return res | dict(map_knn_accuracy=knn_accuracy(found.map.xy, images.labels, k=k),
-                      clustering_accuracy=clustering_accuracy(images.labels, found.labels))
+                      clustering_accuracy=clustering_accuracy(images.labels, found.labels),
+                      nmi=float(normalized_mutual_info_score(images.labels, found.labels)))
 
 def _png(ax):
     "The figure of `ax`, which is then closed, as the bytes of a PNG file."
@@ -69,27 +71,35 @@ def _some(images, n):
     import numpy as np
     return np.linspace(0, len(images) - 1, min(n, len(images))).astype(int)
 
-def _write(out, images, learn, losses, recon, latents, found, errors, near, report):
+def _pictures(images, learn, losses, found, errors, near):
+    "Each picture of the answers: a generator of its name and its axes."
+    from cae.clusters import contact_sheet, plot_confusion, show_unsure
+    from cae.images import show_rows
+    from cae.latents import reconstruct
+    from cae.maps import plot_map
+    some = images[_some(images, 10)]
+    yield 'reproductions', show_rows({'original': some, 'reproduction': reconstruct(learn, some)})
+    yield 'neighbours', show_rows({f'{i + 1}': images[[i]] + images[near[i]] for i in _some(images, 6)}, n=10)
+    yield 'losses', losses
+    yield 'map', plot_map(found.map, found.labels, title=f'{len(images):,} images; groups found: {found.n_clusters}')
+    yield 'groups', contact_sheet(images, found).flat[0]
+    yield 'unsure', show_unsure(images, found)[0]
+    if images.labels is not None: yield 'confusion', plot_confusion(images.labels, found.labels, images.classes)
+
+def _write(out, images, learn, losses, latents, found, errors, near, card, report):
     "Leave everything in the folder `out`, each file whole."
     from io import BytesIO
     import numpy as np, pandas as pd
-    from cae.images import show_rows
     from cae.learner import save, write_whole
-    from cae.maps import plot_map
     save(learn.model, out/'model')
     buf = BytesIO()
     np.save(buf, latents)
     write_whole(out/'latents.npy', buf.getvalue())
     write_whole(out/'images.csv', _csv(images, found, errors))
     write_whole(out/'neighbours.csv', _neighbours_csv(images, near))
-    some = images[_some(images, 10)]
-    write_whole(out/'reproductions.png', _png(show_rows({'original': some, 'reproduction': recon(some)})))
-    rows = {f'{i + 1}': images[[i]] + images[near[i]] for i in _some(images, 6)}
-    write_whole(out/'neighbours.png', _png(show_rows(rows, n=10)))
-    write_whole(out/'losses.png', _png(losses))
-    title = f'{len(images):,} images; groups found: {found.n_clusters}'
-    write_whole(out/'map.png', _png(plot_map(found.map, found.labels, title=title)))
-    (out/'skipped.csv').unlink(missing_ok=True)                  # of a run before this one
+    for name in ('skipped.csv', 'confusion.png', 'card.csv'): (out/name).unlink(missing_ok=True)      # of a run before this one
+    for name, ax in _pictures(images, learn, losses, found, errors, near): write_whole(out/f'{name}.png', _png(ax))
+    if card is not None: write_whole(out/'card.csv', card.to_csv(index_label='measure', lineterminator='\n'))
     if images.skipped: write_whole(out/'skipped.csv', pd.DataFrame(images.skipped, columns=['name', 'reason']).to_csv(index=False, lineterminator='\n'))
     write_whole(out/'report.json', json.dumps(report, indent=2, ensure_ascii=False) + '\n')
 
@@ -148,9 +158,31 @@ def _train(model, train, valid, how, seed, report):
     learn = autoencoder_learner(dls, model, wd=how['wd'])
     lsuv(model.to(dls.device), dls.train.new(bs=512, drop_last=False, augment=None).one_batch()[0])
     long = learn.no_logging() if how['epochs'] > 20 else nullcontext()             # a bar, rather than hundreds of lines
-    with _step(report, 'training'), long: learn.fit_one_cycle(how['epochs'], how['lr'])
-    report.update(how, valid_mse=float(learn.recorder.values[-1][1]))
+    still = nullcontext() if sys.stdout.isatty() else learn.no_bar()               # a bar in a file is a thousand bars
+    with _step(report, 'training'), long, still: learn.fit_one_cycle(how['epochs'], how['lr'])
+    report.update(how)
     return learn
+
+# %% ../nbs/09_cli.ipynb #4026f4a2
+def _answers(learn, images, model, seed, report):
+    "The `Groups` of `images`, after the network has been taught by them and learnt; and the report card. The seed's are left plain, without a card."
+    from cae.clusters import discover, refine, report_card
+    from cae.latents import vectorize
+    from cae.maps import fit_map
+    with _step(report, 'vectorizing'): latents = vectorize(learn, images)
+    with _step(report, 'mapping'): themap = fit_map(latents, seed=seed, progress=sys.stdout.isatty())
+    with _step(report, 'grouping'): found = discover(latents, themap)
+    if model == 'seed': return found, None
+    with _step(report, 'refining'): found = refine(learn, images, found, seed=seed)
+    print(_refined(found.rounds), flush=True)
+    with _step(report, 'judging'): return found, report_card(found.latents, images, found, learn, seed=seed)
+
+def _refined(rounds):
+    "What came of teaching the network its own groups, in words."
+    good = [r for r in rounds if r['kept']]
+    times = 'once' if len(good) == 1 else f'{len(good)} times'
+    said = [f'taught {times}; {good[0]["unsure_before"]:.1%} of the images were unsure, {good[-1]["unsure"]:.1%} are'] if good else []
+    return '; '.join(said + [f'left as it was: {r["why"]}' for r in rounds if not r['kept']])
 
 # %% ../nbs/09_cli.ipynb #cb0ba8af
 def discover_images(
@@ -162,10 +194,8 @@ def discover_images(
     seed:int=42, # of everything that is random
 ):
     "The whole job on the images of `source`; everything is left in `out`, and the report is returned as a dict."
-    from cae.latents import neighbours, reconstruct, reconstruction_error, vectorize
+    from cae.latents import neighbours, reconstruction_error
     from cae.learner import plan
-    from cae.maps import fit_map
-    from cae.clusters import discover
     from fastai.torch_core import set_seed
     report = dict(source=str(source), seed=seed, model=model, seconds={})
     set_seed(seed, reproducible=True)
@@ -179,12 +209,12 @@ def discover_images(
     print(_chosen(report | how), flush=True)
     learn = _train(network, train, valid, how, seed, report)
     losses = _plot_losses(learn.recorder)
-    with _step(report, 'vectorizing'): latents, errors = vectorize(learn, images), reconstruction_error(learn, images)
-    with _step(report, 'neighbours'): near = neighbours(latents, n=min(9, len(images) - 1))[0]
-    with _step(report, 'mapping'): themap = fit_map(latents, seed=seed)
-    with _step(report, 'grouping'): found = discover(latents, themap)
+    found, card = _answers(learn, images, model, seed, report)
+    with _step(report, 'neighbours'): near = neighbours(found.latents, n=min(9, len(images) - 1))[0]
+    errors = reconstruction_error(learn, images)
     report |= _figures(images, errors, found)
-    _write(Path(out), images, learn, losses, lambda some: reconstruct(learn, some), latents, found, errors, near, report)
+    with learn.no_bar(): report['valid_mse'] = float(learn.validate()[0])
+    _write(Path(out), images, learn, losses, found.latents, found, errors, near, card, report)
     return report
 
 # %% ../nbs/09_cli.ipynb #41ef8913

@@ -529,11 +529,13 @@ class ImagesDL(DataLoader):
         seed:int=42, # of the random orders
         augment=None, # from a batch to what the network is shown in its place, a `Distort` say; default the batch itself
         denoise:bool=True, # ask for the batch as it was? Or for what was shown
+        labels=None, # a whole number for each of all images, to be a third part of the batches; default none
     ):
         idxs = torch.arange(len(pixels)) if idxs is None else torch.as_tensor(idxs)
         super().__init__(idxs, bs=bs, shuffle=shuffle, drop_last=drop_last, device=pixels.device)
         self.pixels, self.channels, self.seed, self.augment, self.denoise = pixels, channels or pixels.shape[1], seed, augment, denoise
-        self.order = torch.Generator().manual_seed(seed)
+        self.labels = None if labels is None else torch.as_tensor(labels).to(pixels.device)
+        self.order, self.n_inp = torch.Generator().manual_seed(seed), 1       # the network is given the first part of a batch
 
     def get_idxs(self):
         i = self.dataset
@@ -544,14 +546,17 @@ class ImagesDL(DataLoader):
         for i in self.get_idxs().split(self.bs):
             x = to_float(self.pixels[i], self.channels)
             shown = self.augment(x) if self.augment else x
-            yield shown, x if self.denoise else shown
+            batch = shown, x if self.denoise else shown
+            yield batch if self.labels is None else (*batch, self.labels[i])
 
     def one_batch(self): return next(iter(self))
-    def to(self, device): self.pixels, self.device = self.pixels.to(device), device
+    def to(self, device):
+        self.pixels, self.device = self.pixels.to(device), device
+        if self.labels is not None: self.labels = self.labels.to(device)
 
     def new(self, dataset=None, cls=None, **kwargs):
         "Another one over the same pixels, with what `kwargs` changes."
-        now = {k: getattr(self, k) for k in ('bs', 'shuffle', 'drop_last', 'channels', 'seed', 'augment', 'denoise')}
+        now = {k: getattr(self, k) for k in ('bs', 'shuffle', 'drop_last', 'channels', 'seed', 'augment', 'denoise', 'labels')}
         return type(self)(self.pixels, self.dataset if dataset is None else dataset,
                           **{**now, **{k: v for k, v in kwargs.items() if k in now}})
 

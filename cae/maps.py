@@ -6,9 +6,9 @@
 __all__ = ['group_colors', 'none_color', 'Map', 'map_method', 'fit_map', 'group_color', 'plot_map', 'NearestMap']
 
 # %% ../nbs/05_maps.ipynb #2f7b6ca1
-import time
+import logging, time
 from importlib.util import find_spec
-import numpy as np, torch, matplotlib as mpl, matplotlib.pyplot as plt, matplotlib.patheffects as pe
+import numpy as np, scipy.sparse as sp, torch, matplotlib as mpl, matplotlib.pyplot as plt, matplotlib.patheffects as pe
 from fastprogress.fastprogress import progress_bar
 from openTSNE import TSNE
 from scipy.ndimage import gaussian_filter
@@ -30,6 +30,19 @@ class Map:
     ):
         "Where `latents` belong on this map: float32 (M,2). The points that made the map stay where they are."
         return np.asarray(self.embedding.transform(_check(latents, 1)), dtype=np.float32)
+
+    def pulled(self,
+        exaggeration:float=2, # how much stronger than in textbook t-SNE attraction is now
+        n_iter:int=100, # for so many steps
+    ):
+        "Where the points go when attraction grows: float32 (N,2). The map itself stays as it is."
+        return np.asarray(self.embedding.optimize(n_iter, exaggeration=exaggeration, momentum=.8), dtype=np.float32)
+
+    def affinities(self):
+        "How much each point counts as a neighbour of each other, by their latents: sparse (N,N), every row sums to 1."
+        return _rows_to_one(self.embedding.affinities.P)
+
+def _rows_to_one(p): return (sp.diags(1/np.asarray(p.sum(1)).ravel()) @ p).tocsr()
 
 def _check(latents, least):
     "`latents` as an array (N,n_latent) of at least `least` rows without NaN, or a `ValueError`."
@@ -61,21 +74,27 @@ def map_method(
 def fit_map(
     latents, # (N,n_latent), or any other vectors, N at least 10
     seed:int=42, # of what is random in it
-    perplexity:float=30, # about how many neighbours count for a point; lowered for few points, to a third of them
+    perplexity:float=30, # about how many neighbours count for a point; at most a thirtieth of the points, but 5
     n_iter:int=250, # steps after the 100 early ones, in which attraction is twelve times as strong
     exaggeration:float=1.25, # how much stronger than in textbook t-SNE (1) attraction stays to the end
     progress:bool=True, # show a progress bar?
+    start=None, # where each point lies to begin with, (N,2), on another map of the same images; the early steps are then left out
     n_jobs:int=-1, # threads of openTSNE; default one for each core
     method:str=None, # 'opentsne' (CPU) or 'torchdr' (GPU if there is one); default as `map_method` says
 ):
     "The t-SNE `Map` of `latents` (van der Maaten and Hinton 2008); on the CPU the same seed and machine give the same map."
     latents = _check(latents, 10)
-    method, perplexity = method or map_method(len(latents)), min(perplexity, (len(latents) - 1)/3)
-    if method == 'torchdr': return _fit_torchdr(latents, seed, perplexity, n_iter, exaggeration, progress)
+    method, perplexity = method or map_method(len(latents)), min(perplexity, max(5, len(latents)/30), (len(latents) - 1)/3)
+    if start is not None and np.shape(start) != (len(latents), 2): raise ValueError(f'{len(latents)} latents cannot start at {np.shape(start)}')
+    if method == 'torchdr': return _fit_torchdr(latents, seed, perplexity, n_iter, exaggeration, progress, start)
     if method != 'opentsne': raise ValueError(f"method is 'opentsne' or 'torchdr', not {method!r}")
-    how = dict(callbacks=[_show_progress(100, n_iter)], callbacks_every_iters=10) if progress else {}
-    if np.ptp(latents, axis=0).max() == 0: how['initialization'] = 'random'      # all alike: no direction to begin with
-    tsne = TSNE(perplexity=perplexity, early_exaggeration_iter=100, initial_momentum=.8, n_iter=n_iter,
+    early = 100 if start is None else 0
+    how = dict(callbacks=[_show_progress(early, n_iter)], callbacks_every_iters=10) if progress else {}
+    if start is not None:
+        how['initialization'] = np.array(start, dtype=float)
+        logging.getLogger('openTSNE.tsne').setLevel(logging.ERROR)               # it would warn that this is no small beginning
+    elif np.ptp(latents, axis=0).max() == 0: how['initialization'] = 'random'      # all alike: no direction to begin with
+    tsne = TSNE(perplexity=perplexity, early_exaggeration_iter=early, initial_momentum=.8, n_iter=n_iter,
                 exaggeration=exaggeration, random_state=seed, n_jobs=n_jobs, **how)
     return Map(tsne.fit(latents))
 
@@ -175,25 +194,41 @@ class NearestMap(Map):
         i = _nearest(_on_device(self.latents), _on_device(latents), self.n)[1].cpu().numpy()
         return np.median(self.xy[i], axis=1)
 
+    def pulled(self,
+        exaggeration:float=2, # how much stronger than in textbook t-SNE attraction is now
+        n_iter:int=100, # for so many steps
+    ):
+        "Where the points go when attraction grows: float32 (N,2). The map itself stays as it is."
+        return fit_map(self.latents, n_iter=n_iter, exaggeration=exaggeration, start=self.xy, progress=False).xy
+
+    def affinities(self, n=30):
+        "How much each point counts as a neighbour of each other: sparse (N,N); the `n` nearest share alike, every row sums to 1."
+        x, n = _on_device(self.latents), min(n, len(self) - 1)
+        near = _nearest(x, x, n, itself=True)[1].cpu().numpy()
+        p = sp.csr_matrix((np.ones(near.size), near.ravel(), np.arange(0, near.size + 1, n)), shape=(len(self), len(self)))
+        return _rows_to_one(p + p.T)
+
 # %% ../nbs/05_maps.ipynb #79436d1a
-def _fit_torchdr(latents, seed, perplexity, n_iter, exaggeration, progress):
+def _fit_torchdr(latents, seed, perplexity, n_iter, exaggeration, progress, start=None):
     "The `NearestMap` of `latents` by TorchDR's `InfoTSNE`, on the GPU if there is one."
     if not find_spec('torchdr'): raise ValueError("method 'torchdr' needs TorchDR: pip install torchdr")
     from torchdr import InfoTSNE
     x = _on_device(latents)
     x = x - x.mean(0)
     x, n = x/(x.std() or 1), len(x)
+    early = 100 if start is None else 0
+    init = torch.as_tensor(start, device=x.device) if start is not None else 'pca' if np.ptp(latents, axis=0).max() else 'normal'
     def distances(x, k, return_indices):
         d2, i = _nearest(x, x, int(k), itself=True)
         return d2 + 1e-6*max(d2.mean(), 1)*torch.arange(1, int(k) + 1, device=x.device), i     # of many alike, one is nearer by a hair
     with torch.random.fork_rng([x.device] if x.is_cuda else []):
         torch.manual_seed(seed)
-        tsne = InfoTSNE(perplexity=perplexity, init='pca' if np.ptp(latents, axis=0).max() else 'normal', init_scaling=1, backend=None,
-                        lr=n/4, optimizer_kwargs=dict(momentum=.8), scheduler_kwargs='auto', max_iter=100 + n_iter,
-                        early_exaggeration_iter=100, early_exaggeration_coeff=12/exaggeration, repulsion_strength=1/exaggeration,
+        tsne = InfoTSNE(perplexity=perplexity, init=init, init_scaling=1, backend=None,
+                        lr=n/4, optimizer_kwargs=dict(momentum=.8), scheduler_kwargs='auto', max_iter=early + n_iter,
+                        early_exaggeration_iter=early, early_exaggeration_coeff=12/exaggeration, repulsion_strength=1/exaggeration,
                         n_negatives=int(np.clip(2e7/n, 5, 100)), process_duplicates=False)
         tsne.affinity_in._distance_matrix = distances
         if progress:
-            show, end = _show_progress(0, 100 + n_iter), tsne.on_training_step_end
+            show, end = _show_progress(0, early + n_iter), tsne.on_training_step_end
             tsne.on_training_step_end = lambda: (end(), show(int(tsne.n_iter_) + 1, None, None))
         return NearestMap(latents, tsne.fit_transform(x).detach().cpu().numpy())
