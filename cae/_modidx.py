@@ -80,6 +80,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'cae.clusters._join': ('clusters.html#_join', 'cae/clusters.py'),
                               'cae.clusters._largest_first': ('clusters.html#_largest_first', 'cae/clusters.py'),
                               'cae.clusters._of_all': ('clusters.html#_of_all', 'cae/clusters.py'),
+                              'cae.clusters._round': ('clusters.html#_round', 'cae/clusters.py'),
                               'cae.clusters._spread': ('clusters.html#_spread', 'cae/clusters.py'),
                               'cae.clusters._stability': ('clusters.html#_stability', 'cae/clusters.py'),
                               'cae.clusters._taught_loss': ('clusters.html#_taught_loss', 'cae/clusters.py'),

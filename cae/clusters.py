@@ -47,7 +47,7 @@ def hills(
     rise:float=.4, # how far a hill must stand out above its saddle, as a share of its own height
     floor:float=1e-3, # what is lower than this share of the highest summit belongs to no hill
 ):
-    "The hill of each field as the index of its summit, −1 for none: (H,W). Persistence-based (Chazal and others 2013)."
+    "The hill of each field, a number for each hill, −1 for none: (H,W). Persistence-based (Chazal and others 2013)."
     padded = np.pad(density, 1)
     high, w = padded.ravel(), padded.shape[1]
     around = [-w - 1, -w, -w + 1, -1, 1, w - 1, w, w + 1]
@@ -71,7 +71,7 @@ class Groups:
         latents, # what they were found in, (N,n_latent)
         themap, # where they were found, a `Map`
         labels, # group of each image, −1 for none; (N,)
-        confidence, # how sure that is, in [0, 1]; (N,)
+        confidence, # how sure that is, in [0, 1], 0 for those in none; (N,)
         rounds=(), # what became of each round of `refine`, dicts
     ):
         self.latents, self.map, self.labels, self.confidence, self.rounds = latents, themap, labels, confidence, list(rounds)
@@ -95,7 +95,8 @@ class Groups:
     ):
         "Indices of `n` members that together show what there is in their group: the middle one of each of `n` parts (k-means, Lloyd 1982)."
         i = np.flatnonzero(self.labels == group)
-        if len(i) <= n: return i
+        _, one_of_each = np.unique(self.latents[i], axis=0, return_index=True)
+        if len(one_of_each) <= n: return i[one_of_each]
         parts = KMeans(n, n_init=1, random_state=0).fit(self.latents[i])
         order = np.argsort(-np.bincount(parts.labels_, minlength=n), kind='stable')                  # the largest part first
         return np.array(list(dict.fromkeys(i[self._far(i, c).argmin()] for c in parts.cluster_centers_[order])))
@@ -176,10 +177,12 @@ def discover(
     if themap is None: themap = fit_map(latents, seed=seed)
     if len(themap) != len(latents): raise ValueError(f'the map has {len(themap)} points for {len(latents)} latents')
     density, fields = landscape(themap.pulled())
-    labels = _largest_first(hills(density).ravel()[fields], min_size or max(5, len(latents)*.005))
+    least = min_size or max(5, len(latents)*.005)
+    labels = _largest_first(hills(density).ravel()[fields], least)
     affinities = themap.affinities()
     labels, confidence = _vote(affinities, _join(affinities, labels, inside))
-    return Groups(latents, themap, _largest_first(labels), np.clip(confidence, 0, 1).astype(np.float32))
+    labels = _largest_first(labels, least)
+    return Groups(latents, themap, labels, np.where(labels < 0, 0, confidence.clip(0, 1)).astype(np.float32))
 
 # %% ../nbs/06_clusters.ipynb #825f46f8
 class _Taught(nn.Module):
@@ -207,37 +210,43 @@ def _teach(learn, groups, epochs, weight, seed):
         _fit_taught(learn, groups, epochs, weight, seed)
 
 def _fit_taught(learn, groups, epochs, weight, seed):
-    dl = learn.dls.train.new(labels=torch.as_tensor(groups), seed=seed, augment=learn.dls.train.augment or Distort(seed=seed))
+    dl = learn.dls.train
+    dl = dl.new(labels=torch.as_tensor(groups), seed=seed, augment=dl.augment or Distort(seed=seed), denoise=bool(dl.augment) and dl.denoise)
     taught = autoencoder_learner(DataLoaders(dl, learn.dls.valid, device=dl.device), _Taught(learn.model, int(groups.max()) + 1).to(dl.device),
                                  loss_func=_taught_loss(weight), metrics=[], wd=learn.wd)
     with taught.no_bar(), taught.no_logging(): taught.fit_one_cycle(epochs, .003*(dl.bs/128)**.5)
 
 # %% ../nbs/06_clusters.ipynb #0a694d8c
-def _held_back(found, sure, n, seed):
-    "Which of the `n` images to learn from are taught, and which of the sure ones are kept for the test: two masks (N,)."
-    able = (found.confidence >= sure) & (found.labels >= 0) & (np.arange(len(found)) < n)
+def _held_back(found, sure, idxs, seed):
+    "Which images are taught, of those at `idxs` that are learnt from, and which of the sure ones are kept for the test: two masks (N,)."
+    able = np.zeros(len(found), bool)
+    able[idxs] = (found.confidence[idxs] >= sure) & (found.labels[idxs] >= 0)
     test = able & (np.random.default_rng(seed).random(len(found)) < .1)
     return able & ~test, test
 
-def _spread(affinities, labels, taught, steps=10):
-    "Label and confidence of all images, if the `taught` keep theirs and the others take over their neighbours', step by step (Zhu and Ghahramani 2002)."
-    fixed = np.eye(labels.max() + 1, dtype=np.float32)[labels]*taught[:, None]
-    votes = fixed
-    for _ in range(steps): votes = np.where(taught[:, None], fixed, affinities @ votes)
-    votes = affinities @ votes
-    total = votes.sum(1)
-    return np.where(total > 0, votes.argmax(1), -1), (votes.max(1)/np.where(total > 0, total, 1)).astype(np.float32)
-
-def _too_little(found, test, sure, enough):
-    "Why these groups cannot teach anybody, or nothing."
+def _too_little(found, taught, test, sure, enough):
+    "Why these groups cannot teach anybody; nothing if they can."
     share = float((found.confidence >= sure).mean())
-    if found.n_clusters < 2: return 'there is but one group'
-    if share < enough or not test.any(): return f'only {share:.1%} of the images are sure of their group'
+    if found.n_clusters < 2: return 'there are no groups' if found.n_clusters < 1 else 'there is but one group'
+    if share < enough: return f'only {share:.1%} of the images are sure of their group'
+    alone = set(range(found.n_clusters)) - set(found.labels[taught].tolist())
+    if alone or not test.any(): return f'group {min(alone)} has no sure images' if alone else 'too few images are sure of their group'
 
-def _verdict(before, after, test, sure):
+def _spread(affinities, labels, taught, steps=10):
+    "Label and confidence of all images, if the `taught` and those in none keep theirs and the others take over their neighbours' (Zhu and Ghahramani 2002)."
+    fixed, none = taught | (labels < 0), labels.max() + 1
+    given = np.eye(none + 1, dtype=np.float32)[labels]*fixed[:, None]             # the last column is for −1
+    votes = given
+    for _ in range(steps): votes = np.where(fixed[:, None], given, affinities @ votes)
+    votes = affinities @ votes
+    best, total = np.where(labels < 0, none, votes.argmax(1)), votes.sum(1)
+    lost = (best == none) | (total == 0)
+    return np.where(lost, -1, best), np.where(lost, 0, votes.max(1)/np.where(total > 0, total, 1)).astype(np.float32)
+
+def _verdict(before, after, taught, test, sure):
     "What became of a round, as a dict: `kept` says whether it is an improvement, `why` if it is not."
     stay = float(np.mean(after.labels[test] == before.labels[test]))
-    unsure, was = (float((f.confidence < sure).mean()) for f in (after, before))
+    unsure, was = (float((c < sure).mean()) for c in (after.confidence, _spread(before.map.affinities(), before.labels, taught)[1]))
     why = (f'only {stay:.1%} of the sure images stayed in their group' if stay < .98 else
            f'{unsure:.1%} of the images are unsure, {was:.1%} were before' if unsure >= was else '')
     return dict(kept=not why, why=why, groups=after.n_clusters, stayed=stay, unsure=unsure, unsure_before=was)
@@ -248,8 +257,18 @@ def _find_again(learn, images, found, taught, seed):
     themap = fit_map(latents, seed=seed, start=found.map.xy, n_iter=150, progress=False)
     return Groups(latents, themap, *_spread(themap.affinities(), found.labels, taught))
 
+def _round(learn, images, found, taught, epochs, weight, seed):
+    "The `Groups` after one lesson; if that fails for any reason the network has its old weights again, and the reason is raised."
+    kept = copy.deepcopy(learn.model.state_dict())
+    try:
+        _teach(learn, np.where(taught, found.labels, -1)[:len(learn.dls.train.pixels)], epochs, weight, seed)
+        return _find_again(learn, images, found, taught, seed), kept
+    except BaseException:
+        learn.model.load_state_dict(kept)
+        raise
+
 def refine(
-    learn, # the trained `Learner`; its network is trained further
+    learn, # the trained `Learner`; its network is trained further, and vectors and maps that it made before do not fit it any more
     images:Images, # the whole collection; those that `learn` learns from come first in it
     found, # its `Groups`
     rounds:int=2, # of teaching and finding again
@@ -260,22 +279,24 @@ def refine(
     seed:int=42, # of what is random
 ):
     "`Groups` found again with a network taught by the sure ones; where that is no improvement network and groups stay as they are."
+    if len(found) != len(images): raise ValueError(f'{len(found)} images in groups for {len(images)} images')
     epochs = epochs or max(2, -(-900//max(len(learn.dls.train), 1)))
     for r in range(rounds):
-        taught, test = _held_back(found, sure, len(learn.dls.train.pixels), seed + r)
-        why = _too_little(found, test, sure, enough)
+        taught, test = _held_back(found, sure, np.asarray(learn.dls.train.dataset), seed + r)
+        why = _too_little(found, taught, test, sure, enough)
         if why:
             found.rounds.append(dict(kept=False, why=why))
             break
-        kept = copy.deepcopy(learn.model.state_dict())
-        _teach(learn, np.where(taught, found.labels, -1)[:len(learn.dls.train.pixels)], epochs, weight, seed + r)
-        after = _find_again(learn, images, found, taught, seed)
-        verdict = _verdict(found, after, test, sure)
-        after.rounds, found.rounds = [*found.rounds, verdict], [*found.rounds, verdict]
+        try: after, kept = _round(learn, images, found, taught, epochs, weight, seed + r)
+        except FloatingPointError as e:
+            found.rounds.append(dict(kept=False, why=str(e)))
+            break
+        verdict = _verdict(found, after, taught, test, sure)
+        found.rounds.append(verdict)
         if not verdict['kept']:
             learn.model.load_state_dict(kept)
             break
-        found = after
+        found = Groups(after.latents, after.map, _largest_first(after.labels), after.confidence, found.rounds)
     return found
 
 # %% ../nbs/06_clusters.ipynb #d961c032
@@ -336,7 +357,7 @@ class Named:
     ):
         wrong = [g for g in names if g not in range(found.n_clusters)]
         if wrong: raise ValueError(f'there is no group {wrong[0]!r}; the groups are 0 to {found.n_clusters - 1}')
-        self.found, self.names = found, {g: str(names.get(g, g)) for g in range(found.n_clusters)}
+        self.found, self.names = found, {g: str(names.get(g, f'group {g}')) for g in range(found.n_clusters)}
         self.labels = self._name(found.labels)
 
     def _name(self, groups): return np.array([*self.names.values(), ''], dtype=object)[groups]      # −1 is the last
@@ -418,7 +439,7 @@ def linear_probe(
 
 # %% ../nbs/06_clusters.ipynb #e0a5e3d2
 _sources = {
-    'error of reproductions': 'mean squared error of a pixel in [0, 1]',
+    'error of reproductions': 'mean squared error of a pixel in [0, 1]; PCA is fitted to the very images it is judged on',
     'trustworthiness of the map': 'Venna and Kaski 2001',
     'groups': 'Chazal and others 2013',
     'in no group': '',
@@ -435,6 +456,7 @@ def _stability(x, found, seed):
     "How far the groups of every other vector agree with those of all, an adjusted Rand index: at most 1, about 0 by chance."
     if len(x) < 20: return np.nan
     half = discover(x[::2], fit_map(x[::2], seed=seed, progress=False))
+    if min(len(set(found.labels)), len(set(half.labels))) < 2: return np.nan
     return adjusted_rand_score(found.labels[::2], half.labels)
 
 def _without_labels(x, found, seed):

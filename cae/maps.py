@@ -181,9 +181,10 @@ class NearestMap(Map):
         latents, # that made the map, (N,n_latent)
         xy, # where each lies, (N,2)
         n:int=5, # neighbours that say where a new point belongs, an odd number
+        method:str=None, # that `pulled` uses, as for `fit_map`
     ):
         xy = np.asarray(xy, dtype=np.float32)
-        self.latents, self.xy, self.n = latents, xy - (xy.max(0) + xy.min(0))/2, min(n, len(xy))
+        self.latents, self.xy, self.n, self.method = latents, xy - (xy.max(0) + xy.min(0))/2, min(n, len(xy)), method
 
     def transform(self,
         latents, # new ones, (M,n_latent)
@@ -199,7 +200,7 @@ class NearestMap(Map):
         n_iter:int=100, # for so many steps
     ):
         "Where the points go when attraction grows: float32 (N,2). The map itself stays as it is."
-        return fit_map(self.latents, n_iter=n_iter, exaggeration=exaggeration, start=self.xy, progress=False).xy
+        return fit_map(self.latents, n_iter=n_iter, exaggeration=exaggeration, start=self.xy, progress=False, method=self.method).xy
 
     def affinities(self, n=30):
         "How much each point counts as a neighbour of each other: sparse (N,N); the `n` nearest share alike, every row sums to 1."
@@ -223,12 +224,12 @@ def _fit_torchdr(latents, seed, perplexity, n_iter, exaggeration, progress, star
         return d2 + 1e-6*max(d2.mean(), 1)*torch.arange(1, int(k) + 1, device=x.device), i     # of many alike, one is nearer by a hair
     with torch.random.fork_rng([x.device] if x.is_cuda else []):
         torch.manual_seed(seed)
-        tsne = InfoTSNE(perplexity=perplexity, init=init, init_scaling=1, backend=None,
+        tsne = InfoTSNE(perplexity=perplexity, init=init, init_scaling=1 if start is None else float(init[:, 0].std()), backend=None,
                         lr=n/4, optimizer_kwargs=dict(momentum=.8), scheduler_kwargs='auto', max_iter=early + n_iter,
-                        early_exaggeration_iter=early, early_exaggeration_coeff=12/exaggeration, repulsion_strength=1/exaggeration,
+                        early_exaggeration_iter=early, early_exaggeration_coeff=12/exaggeration if early else 1, repulsion_strength=1/exaggeration,
                         n_negatives=int(np.clip(2e7/n, 5, 100)), process_duplicates=False)
         tsne.affinity_in._distance_matrix = distances
         if progress:
             show, end = _show_progress(0, early + n_iter), tsne.on_training_step_end
             tsne.on_training_step_end = lambda: (end(), show(int(tsne.n_iter_) + 1, None, None))
-        return NearestMap(latents, tsne.fit_transform(x).detach().cpu().numpy())
+        return NearestMap(latents, tsne.fit_transform(x).detach().cpu().numpy(), method='torchdr')

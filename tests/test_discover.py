@@ -6,8 +6,8 @@ from cae.latents import reconstruction_error, vectorize
 from cae.learner import load
 from conftest import cae, write_idx
 
-FILES = {'images.csv', 'latents.npy', 'losses.png', 'map.png', 'model.json', 'model.safetensors', 'neighbours.csv',
-         'neighbours.png', 'report.json', 'reproductions.png'}
+FILES = {'card.csv', 'confusion.png', 'groups.png', 'images.csv', 'latents.npy', 'losses.png', 'map.png', 'model.json',
+         'model.safetensors', 'neighbours.csv', 'neighbours.png', 'report.json', 'reproductions.png', 'unsure.png'}
 
 @pytest.fixture(scope='module')
 def run(idx):
@@ -36,18 +36,45 @@ def test_it_learnt_more_than_the_average(run, digits):
     report = json.loads((run[1]/'report.json').read_text())
     assert report['mse'] < .8*(digits.pixels/255).var(0).mean()
     assert report['map_knn_accuracy'] > .5
+    assert report['clustering_accuracy'] > .4 and report['in_no_group'] < .05
 
 def test_says_what_the_report_holds(run):
     res, out = run
     report = json.loads((out/'report.json').read_text())
     for figure in (f'{report["mse"]:.5f}', f'{report["valid_mse"]:.5f}', f'{report["clustering_accuracy"]:.1%}', f'{report["map_knn_accuracy"]:.1%}'):
         assert figure in res.stdout
-    for step in ('reading', 'training', 'vectorizing', 'neighbours', 'mapping', 'grouping'): assert step in res.stdout and step in report['seconds']
+    for step in ('reading', 'training', 'vectorizing', 'mapping', 'grouping', 'refining', 'judging', 'neighbours'): assert step in res.stdout and step in report['seconds']
 
 def test_pictures_show_something(run):
-    for name in ('losses', 'map', 'neighbours', 'reproductions'):
+    for name in ('confusion', 'groups', 'losses', 'map', 'neighbours', 'reproductions', 'unsure'):
         x = np.asarray(Image.open(run[1]/f'{name}.png').convert('L'))
         assert min(x.shape) > 150 and x.std() > 5, name
+
+def test_the_card_judges_all_three_alike(run):
+    rows = {r['measure']: r for r in csv.DictReader((run[1]/'card.csv').open())}
+    assert {'error of reproductions', 'trustworthiness of the map', 'stability of the groups', 'linear probe', 'NMI of the groups'} < set(rows)
+    for measure in ('10-NN accuracy', 'accuracy of the groups', 'silhouette of the groups'):
+        assert all(-1 <= float(rows[measure][who]) <= 1 for who in ('network', 'PCA', 'pixels')), measure
+    report = json.loads((run[1]/'report.json').read_text())
+    assert np.isclose(float(rows['accuracy of the groups']['all images']), report['clustering_accuracy'])
+
+def test_no_bars_in_a_file(run): assert '█' not in run[0].stdout
+
+def test_labels_are_for_the_report_alone(run, idx, digits, tmp_path):
+    "The same digits with shuffled labels: everything is the same, bit for bit, but what is said about labels."
+    write_idx(tmp_path/'few-images-idx3-ubyte', digits.pixels[:, 0])
+    write_idx(tmp_path/'few-labels-idx1-ubyte', np.random.default_rng(0).permutation(digits.labels))
+    res = cae('discover', 'few-images-idx3-ubyte', '--out', 'answers', '--epochs', 30, cwd=tmp_path)
+    assert res.returncode == 0, res.stderr
+    out = tmp_path/'answers'
+    for name in FILES - {'card.csv', 'confusion.png', 'images.csv', 'report.json'}:
+        assert (out/name).read_bytes() == (run[1]/name).read_bytes(), name
+    a, b = ([{k: v for k, v in r.items() if k != 'label'} for r in csv.DictReader((d/'images.csv').open())] for d in (out, run[1]))
+    assert a == b
+    a, b = (json.loads((d/'report.json').read_text()) for d in (out, run[1]))
+    assert {k for k in a if a[k] != b[k]} == {'clustering_accuracy', 'map_knn_accuracy', 'nmi', 'seconds'}
+    a, b = ({r.pop('measure'): r for r in csv.DictReader((d/'card.csv').open())} for d in (out, run[1]))
+    assert {m for m in a if a[m] != b[m]} == {m for m in a if any(w in m for w in ('accuracy', 'probe', 'NMI', 'ARI'))}
 
 def test_says_what_was_chosen(run):
     res, out = run
@@ -66,7 +93,8 @@ def test_the_seed_keeps_to_the_story(idx):
     res = cae('discover', 'few-images-idx3-ubyte', '--model', 'seed', '--out', 'seeds', '--epochs', 2, cwd=idx)
     assert res.returncode == 0, res.stderr
     report = json.loads((idx/'seeds'/'report.json').read_text())
-    assert (report['model'], report['n_latent'], report['augment']) == ('seed', 128, None)
+    assert (report['model'], report['n_latent'], report['augment'], report['refinement']) == ('seed', 128, None, [])
+    assert 'refining' not in res.stdout and not (idx/'seeds'/'card.csv').exists() and (idx/'seeds'/'groups.png').exists()
     assert load(idx/'seeds'/'model').n_latent == 128 and np.load(idx/'seeds'/'latents.npy').shape == (300, 128)
 
 def test_a_folder_of_plots_needs_no_option(tmp_path):
@@ -95,12 +123,14 @@ def test_colour_and_any_size(tmp_path):
     assert res.returncode == 0, res.stderr
     model = load(tmp_path/'out'/'model')
     assert (model.size, model.channels, model.n_latent) == ((37, 61), 3, 5)
+    assert {p.name for p in (tmp_path/'out').iterdir()} == FILES - {'confusion.png'}
+    assert not any('accuracy' in r['measure'] for r in csv.DictReader((tmp_path/'out'/'card.csv').open()))
 
 def test_same_seed_same_bits(run, idx):
     for out, seed in (('again', 42), ('other', 43)):
         res = cae('discover', 'few-images-idx3-ubyte', '--out', out, '--epochs', 30, '--seed', seed, cwd=idx)
         assert res.returncode == 0, res.stderr
-    for name in ('latents.npy', 'model.safetensors', 'images.csv', 'neighbours.csv'):
+    for name in ('latents.npy', 'model.safetensors', 'images.csv', 'neighbours.csv', 'card.csv'):
         assert (idx/'again'/name).read_bytes() == (run[1]/name).read_bytes(), name
         assert (idx/'other'/name).read_bytes() != (run[1]/name).read_bytes(), name
 
