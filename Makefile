@@ -23,7 +23,7 @@ notebooks: $(VENV)/done          ## run every notebook in place, so that the com
 	$(BIN)/nbdev-clean
 	$(BIN)/python tools/readme.py
 
-bench: $(VENV)/done              ## every measurement, about fifty minutes on two cores
+bench: $(VENV)/done              ## every measurement, about an hour and a half on two cores
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace nbs/tutorials/benchmarks.ipynb
 	$(BIN)/nbdev-clean
 
