@@ -45,6 +45,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                          'cae.cli._png': ('cli.html#_png', 'cae/cli.py'),
                          'cae.cli._read': ('cli.html#_read', 'cae/cli.py'),
                          'cae.cli._refined': ('cli.html#_refined', 'cae/cli.py'),
+                         'cae.cli._say_epoch': ('cli.html#_say_epoch', 'cae/cli.py'),
                          'cae.cli._some': ('cli.html#_some', 'cae/cli.py'),
                          'cae.cli._split': ('cli.html#_split', 'cae/cli.py'),
                          'cae.cli._step': ('cli.html#_step', 'cae/cli.py'),

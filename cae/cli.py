@@ -149,6 +149,10 @@ def _fitting(model, images, source, n_latent):
     except ValueError as e: raise ValueError(f'{source}: {e}') from None
     return network
 
+def _say_epoch(row):
+    "One epoch's row of fastai's table as a line."
+    if isinstance(row[0], int): print(f'  epoch {row[0] + 1}: error {row[1]:.5f}, of those held back {row[2]:.5f} ({row[-1]})', flush=True)
+
 def _train(model, train, valid, how, seed, report):
     "A `Learner` whose `model` has learnt `train` as `how`, a `plan`, says."
     from cae.images import Distort, dataloaders
@@ -159,6 +163,7 @@ def _train(model, train, valid, how, seed, report):
     lsuv(model.to(dls.device), dls.train.new(bs=512, drop_last=False, augment=None).one_batch()[0])
     long = learn.no_logging() if how['epochs'] > 20 else nullcontext()             # a bar, rather than hundreds of lines
     still = nullcontext() if sys.stdout.isatty() else learn.no_bar()               # a bar in a file is a thousand bars
+    learn.logger = _say_epoch                                                      # in place of the bar's table
     with _step(report, 'training'), long, still: learn.fit_one_cycle(how['epochs'], how['lr'])
     report.update(how)
     return learn
