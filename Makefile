@@ -10,8 +10,9 @@ STORIES := nbs/tutorials/discovering_digits.ipynb nbs/tutorials/band_structures.
 discover: $(VENV)/done           ## the main job: the 70,000 digits, everything left in out/digits
 	$(BIN)/cae discover mnist --out $(OUT)
 
+# One notebook after the other: two at once share the cores badly and take longer in the end.
 test: $(VENV)/done               ## every test, and the notebooks but two long ones: `notebooks` runs band_structures, `bench` the benchmarks
-	$(BIN)/nbdev-test nbs --do-print
+	$(BIN)/nbdev-test nbs --do-print --n-workers 1
 	$(BIN)/pytest tests
 
 lab: $(VENV)/done                ## JupyterLab on the notebooks
