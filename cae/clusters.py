@@ -490,7 +490,7 @@ def report_card(
     some = np.random.default_rng(seed).permutation(len(images))[:n]
     judged, latents = images[some], np.asarray(latents)[some]
     flat = judged.pixels.reshape(len(judged), -1)/np.float32(255)
-    pca = PCA(min(latents.shape[1], *flat.shape), random_state=seed).fit(flat)
+    with np.errstate(invalid='ignore'): pca = PCA(min(latents.shape[1], *flat.shape), random_state=seed).fit(flat)       # images all alike have no variance to share out
     card = {}
     for name, x in {'network': latents, 'PCA': pca.transform(flat), 'pixels': flat}.items():
         its = discover(x, fit_map(x, seed=seed, progress=False))
