@@ -20,11 +20,11 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
-from fastai.data.core import DataLoaders
 from .images import *
 from .learner import *
 from .latents import *
 from .maps import *
+from fastai.data.core import DataLoaders        # after ours, which keep fastai's warnings at import to themselves
 
 # %% ../nbs/06_clusters.ipynb #704c3478
 def landscape(

@@ -32,6 +32,7 @@ def test_notebook_holds_outputs_and_no_errors(nb):
     outputs = [o for c in json.loads(nb.read_text())['cells'] for o in c.get('outputs', [])]
     assert not [o for o in outputs if o['output_type'] == 'error']
     assert outputs, f'{nb.name}: run make notebooks'
+    assert 'site-packages' not in json.dumps(outputs), f'{nb.name}: a warning with the path of a machine'
 
 def test_chapters_import_only_lower_ones():
     order = {p.stem.split('_', 1)[1]: p.stem[:2] for p in notebooks if p.stem[:2].isdigit()}
