@@ -71,7 +71,7 @@ def _some(images, n):
     import numpy as np
     return np.linspace(0, len(images) - 1, min(n, len(images))).astype(int)
 
-def _pictures(images, learn, losses, found, errors, near):
+def _pictures(images, learn, losses, found, near):
     "Each picture of the answers: a generator of its name and its axes."
     from cae.clusters import contact_sheet, plot_confusion, show_unsure
     from cae.images import show_rows
@@ -86,19 +86,19 @@ def _pictures(images, learn, losses, found, errors, near):
     yield 'unsure', show_unsure(images, found)[0]
     if images.labels is not None: yield 'confusion', plot_confusion(images.labels, found.labels, images.classes)
 
-def _write(out, images, learn, losses, latents, found, errors, near, card, report):
+def _write(out, images, learn, losses, found, errors, near, card, report):
     "Leave everything in the folder `out`, each file whole."
     from io import BytesIO
     import numpy as np, pandas as pd
     from cae.learner import save, write_whole
     save(learn.model, out/'model')
     buf = BytesIO()
-    np.save(buf, latents)
+    np.save(buf, found.latents)
     write_whole(out/'latents.npy', buf.getvalue())
     write_whole(out/'images.csv', _csv(images, found, errors))
     write_whole(out/'neighbours.csv', _neighbours_csv(images, near))
     for name in ('skipped.csv', 'confusion.png', 'card.csv'): (out/name).unlink(missing_ok=True)      # of a run before this one
-    for name, ax in _pictures(images, learn, losses, found, errors, near): write_whole(out/f'{name}.png', _png(ax))
+    for name, ax in _pictures(images, learn, losses, found, near): write_whole(out/f'{name}.png', _png(ax))
     if card is not None: write_whole(out/'card.csv', card.to_csv(index_label='measure', lineterminator='\n'))
     if images.skipped: write_whole(out/'skipped.csv', pd.DataFrame(images.skipped, columns=['name', 'reason']).to_csv(index=False, lineterminator='\n'))
     write_whole(out/'report.json', json.dumps(report, indent=2, ensure_ascii=False) + '\n')
@@ -219,7 +219,7 @@ def discover_images(
     errors = reconstruction_error(learn, images)
     report |= _figures(images, errors, found)
     with learn.no_bar(): report['valid_mse'] = float(learn.validate()[0])
-    _write(Path(out), images, learn, losses, found.latents, found, errors, near, card, report)
+    _write(Path(out), images, learn, losses, found, errors, near, card, report)
     return report
 
 # %% ../nbs/09_cli.ipynb #41ef8913

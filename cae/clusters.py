@@ -147,10 +147,14 @@ def _largest_first(groups, least=0):
     number[order] = np.where(counts[order] >= max(least, 1), np.arange(len(found)), -1)
     return number[inv]
 
+def _one_hot(labels):
+    "Which group each image is in: float32 (N,K+1), the last column for −1."
+    return np.eye(labels.max() + 2, dtype=np.float32)[labels]
+
 def _join(affinities, labels, inside):
     "`labels` after every group that has less than a share `inside` of its members' neighbours was joined to the one that has most of the rest."
     while labels.max() > 0:
-        members = np.eye(labels.max() + 2)[labels][:, :-1]
+        members = _one_hot(labels)[:, :-1]
         links = members.T @ (affinities @ members)
         links /= links.sum(1, keepdims=True)
         g = links.diagonal().argmin()
@@ -161,7 +165,7 @@ def _join(affinities, labels, inside):
 
 def _vote(affinities, labels):
     "The label, −1 included, that most of each image's neighbours have, and their share."
-    votes = affinities @ np.eye(labels.max() + 2, dtype=np.float32)[labels]       # the last column is for −1
+    votes = affinities @ _one_hot(labels)
     best = votes.argmax(1)
     return np.where(best == labels.max() + 1, -1, best), votes.max(1)
 
@@ -205,16 +209,13 @@ def _taught_loss(weight):
 
 def _teach(learn, groups, epochs, weight, seed):
     "Train the network of `learn` further on the images it learns from; `groups` has a group for each of its pixels, −1 if it is not told."
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        _fit_taught(learn, groups, epochs, weight, seed)
-
-def _fit_taught(learn, groups, epochs, weight, seed):
     dl = learn.dls.train
     dl = dl.new(labels=torch.as_tensor(groups), seed=seed, augment=dl.augment or Distort(seed=seed), denoise=bool(dl.augment) and dl.denoise)
-    taught = autoencoder_learner(DataLoaders(dl, learn.dls.valid, device=dl.device), _Taught(learn.model, int(groups.max()) + 1).to(dl.device),
-                                 loss_func=_taught_loss(weight), metrics=[], wd=learn.wd)
-    with taught.no_bar(), taught.no_logging(): taught.fit_one_cycle(epochs, .003*(dl.bs/128)**.5)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        taught = autoencoder_learner(DataLoaders(dl, learn.dls.valid, device=dl.device), _Taught(learn.model, int(groups.max()) + 1).to(dl.device),
+                                     loss_func=_taught_loss(weight), metrics=[], wd=learn.wd)
+        with taught.no_bar(), taught.no_logging(): taught.fit_one_cycle(epochs, .003*(dl.bs/128)**.5)
 
 # %% ../nbs/06_clusters.ipynb #0a694d8c
 def _held_back(found, sure, idxs, seed):
@@ -235,7 +236,7 @@ def _too_little(found, taught, test, sure, enough):
 def _spread(affinities, labels, taught, steps=10):
     "Label and confidence of all images, if the `taught` and those in none keep theirs and the others take over their neighbours' (Zhu and Ghahramani 2002)."
     fixed, none = taught | (labels < 0), labels.max() + 1
-    given = np.eye(none + 1, dtype=np.float32)[labels]*fixed[:, None]             # the last column is for −1
+    given = _one_hot(labels)*fixed[:, None]
     votes = given
     for _ in range(steps): votes = np.where(fixed[:, None], given, affinities @ votes)
     votes = affinities @ votes
@@ -257,15 +258,17 @@ def _find_again(learn, images, found, taught, seed):
     themap = fit_map(latents, seed=seed, start=found.map.xy, n_iter=150, progress=False)
     return Groups(latents, themap, *_spread(themap.affinities(), found.labels, taught))
 
-def _round(learn, images, found, taught, epochs, weight, seed):
-    "The `Groups` after one lesson; if that fails for any reason the network has its old weights again, and the reason is raised."
-    kept = copy.deepcopy(learn.model.state_dict())
+def _round(learn, images, found, taught, test, epochs, sure, weight, seed):
+    "The `Groups` after one lesson, and what became of it; unless it is kept, or if anything fails, the network has its old weights again."
+    old, verdict = copy.deepcopy(learn.model.state_dict()), dict(kept=False)
     try:
         _teach(learn, np.where(taught, found.labels, -1)[:len(learn.dls.train.pixels)], epochs, weight, seed)
-        return _find_again(learn, images, found, taught, seed), kept
-    except BaseException:
-        learn.model.load_state_dict(kept)
-        raise
+        after = _find_again(learn, images, found, taught, seed)
+        verdict = _verdict(found, after, taught, test, sure)
+        return after, verdict
+    except FloatingPointError as e: return found, verdict | dict(why=str(e))
+    finally:
+        if not verdict['kept']: learn.model.load_state_dict(old)
 
 def refine(
     learn, # the trained `Learner`; its network is trained further, and vectors and maps that it made before do not fit it any more
@@ -284,18 +287,9 @@ def refine(
     for r in range(rounds):
         taught, test = _held_back(found, sure, np.asarray(learn.dls.train.dataset), seed + r)
         why = _too_little(found, taught, test, sure, enough)
-        if why:
-            found.rounds.append(dict(kept=False, why=why))
-            break
-        try: after, kept = _round(learn, images, found, taught, epochs, weight, seed + r)
-        except FloatingPointError as e:
-            found.rounds.append(dict(kept=False, why=str(e)))
-            break
-        verdict = _verdict(found, after, taught, test, sure)
+        after, verdict = (found, dict(kept=False, why=why)) if why else _round(learn, images, found, taught, test, epochs, sure, weight, seed + r)
         found.rounds.append(verdict)
-        if not verdict['kept']:
-            learn.model.load_state_dict(kept)
-            break
+        if not verdict['kept']: break
         found = Groups(after.latents, after.map, _largest_first(after.labels), after.confidence, found.rounds)
     return found
 
@@ -384,11 +378,11 @@ class Named:
     ):
         "Write what Kaggle's digit-recognizer asks for, `ImageId,Label` from 1 on; every image gets the name of the nearest group."
         known = self.found.labels >= 0
+        odd = [n for n in self.names.values() if n not in list('0123456789')]
+        if odd: raise ValueError(f'Kaggle expects the digits 0 to 9 as labels, not {odd[0]!r}')
         if not known.any(): raise ValueError('there are no groups to name the images by')
         latents = self.found.latents if latents is None else _check_new(latents, self.found.latents.shape[1])
         labels = self._name(KNeighborsClassifier(min(10, known.sum())).fit(self.found.latents[known], self.found.labels[known]).predict(latents))
-        odd = [n for n in self.names.values() if n not in list('0123456789')]
-        if odd: raise ValueError(f'Kaggle expects the digits 0 to 9 as labels, not {odd[0]!r}')
         table = pd.DataFrame(dict(ImageId=np.arange(1, len(labels) + 1), Label=labels))
         return write_whole(path, table.to_csv(index=False, lineterminator='\n'))
 
@@ -468,13 +462,16 @@ def _without_labels(x, found, seed):
             'silhouette of the groups': float(silhouette_score(x[inside], found.labels[inside])) if parted and inside.sum() > found.n_clusters else np.nan,
             'stability of the groups': _stability(x, found, seed)}
 
+def _groups_by_labels(found, labels):
+    "How well groups and their map agree with the class of each."
+    return {'10-NN accuracy on the map': knn_accuracy(found.map.xy, labels, k=min(10, len(found) - 1)), 'accuracy of the groups': clustering_accuracy(labels, found.labels),
+            'NMI of the groups': normalized_mutual_info_score(labels, found.labels), 'ARI of the groups': adjusted_rand_score(labels, found.labels)}
+
 def _with_labels(x, found, labels):
     "What else can be asked with the class of each."
     k, cut = min(10, len(x) - 1), len(x)*4//5
     probe = linear_probe(x[:cut], labels[:cut], x[cut:], labels[cut:]) if len(np.unique(labels[:cut])) > 1 else np.nan
-    return {'10-NN accuracy': knn_accuracy(x, labels, k=k), '10-NN accuracy on the map': knn_accuracy(found.map.xy, labels, k=k), 'linear probe': probe,
-            'accuracy of the groups': clustering_accuracy(labels, found.labels),
-            'NMI of the groups': normalized_mutual_info_score(labels, found.labels), 'ARI of the groups': adjusted_rand_score(labels, found.labels)}
+    return {'10-NN accuracy': knn_accuracy(x, labels, k=k), 'linear probe': probe} | _groups_by_labels(found, labels)
 
 def report_card(
     latents, # of the collection, (N,n_latent)
@@ -491,12 +488,12 @@ def report_card(
     judged, latents = images[some], np.asarray(latents)[some]
     flat = judged.pixels.reshape(len(judged), -1)/np.float32(255)
     with np.errstate(invalid='ignore'): pca = PCA(min(latents.shape[1], *flat.shape), random_state=seed).fit(flat)       # images all alike have no variance to share out
-    card = {}
-    for name, x in {'network': latents, 'PCA': pca.transform(flat), 'pixels': flat}.items():
+    card, components = {}, pca.transform(flat)
+    for name, x in {'network': latents, 'PCA': components, 'pixels': flat}.items():
         its = discover(x, fit_map(x, seed=seed, progress=False))
         card[name] = _without_labels(x, its, seed) | ({} if judged.labels is None else _with_labels(x, its, judged.labels))
     if found is not None: card['all images'] = _of_all(found, images.labels)
-    card['PCA']['error of reproductions'] = float(((pca.inverse_transform(pca.transform(flat)).clip(0, 1) - flat)**2).mean())
+    card['PCA']['error of reproductions'] = float(((pca.inverse_transform(components).clip(0, 1) - flat)**2).mean())
     if model is not None: card['network']['error of reproductions'] = float(reconstruction_error(model, judged).mean())
     table = pd.DataFrame(card).reindex([m for m in _sources if any(m in c for c in card.values())])
     return table.assign(source=[_sources[m] for m in table.index])
@@ -504,9 +501,7 @@ def report_card(
 def _of_all(found, labels):
     "What can be said of the groups of the whole collection without drawing another map."
     res = {'groups': found.n_clusters, 'in no group': float(np.mean(found.labels < 0))}
-    if labels is None: return res
-    return res | {'10-NN accuracy on the map': knn_accuracy(found.map.xy, labels, k=min(10, len(found) - 1)), 'accuracy of the groups': clustering_accuracy(labels, found.labels),
-                  'NMI of the groups': normalized_mutual_info_score(labels, found.labels), 'ARI of the groups': adjusted_rand_score(labels, found.labels)}
+    return res if labels is None else res | _groups_by_labels(found, labels)
 
 # %% ../nbs/06_clusters.ipynb #6f6df266
 def plot_confusion(
