@@ -14,7 +14,7 @@ setup(
     long_description=Path('README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
     python_requires='>=' + cfg['min_python'],
     packages=find_packages(include=['cae', 'cae.*']), include_package_data=True,
-    package_data={'cae': ['data/mnist/*']},
+    package_data={'cae': ['data/mnist/*', 'page/*']},
     install_requires=cfg['requirements'].split(),
     extras_require={'gpu': cfg['gpu_requirements'].split(), 'dev': (cfg['dev_requirements'] + ' ' + cfg['gpu_requirements']).split()},
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': ['cae=cae._modidx:d']},
