@@ -1,6 +1,6 @@
 "The command from end to end, in processes of its own, on a few hundred digits."
 import csv, json, subprocess, sys
-import numpy as np, pytest
+import numpy as np
 from PIL import Image
 from cae.latents import reconstruction_error, vectorize
 from cae.learner import load
@@ -8,12 +8,6 @@ from conftest import cae, write_idx
 
 FILES = {'card.csv', 'confusion.png', 'groups.png', 'images.csv', 'latents.npy', 'losses.png', 'map.png', 'model.json',
          'model.safetensors', 'neighbours.csv', 'neighbours.png', 'report.json', 'reproductions.png', 'unsure.png'}
-
-@pytest.fixture(scope='module')
-def run(idx):
-    res = cae('discover', 'few-images-idx3-ubyte', '--out', 'answers', '--epochs', 30, cwd=idx)
-    assert res.returncode == 0, res.stderr
-    return res, idx/'answers'
 
 def test_leaves_everything_and_nothing_else(run): assert {p.name for p in run[1].iterdir()} == FILES
 
