@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/10_all.ipynb #53324db7
-from . import images, layers, models, learner, latents, maps, clusters, bands
+from . import images, layers, models, learner, latents, maps, clusters, explorer, bands
 from .images import *
 from .layers import *
 from .models import *
@@ -14,7 +14,8 @@ from .learner import *
 from .latents import *
 from .maps import *
 from .clusters import *
+from .explorer import *
 from .bands import *
 from fastai.torch_core import set_seed
 
-__all__ = [name for chapter in (images, layers, models, learner, latents, maps, clusters, bands) for name in chapter.__all__] + ['set_seed']
+__all__ = [name for chapter in (images, layers, models, learner, latents, maps, clusters, explorer, bands) for name in chapter.__all__] + ['set_seed']

@@ -176,6 +176,7 @@ def _pictures(images, learn, losses, found, near):
 
 def _write(out, images, learn, losses, found, errors, near, card, report):
     "Leave everything in the folder `out`, each file whole."
+    from cae.explorer import save_explorer
     from cae.learner import save, write_whole
     save(learn.model, out/'model')
     write_whole(out/'latents.npy', _npy(found.latents))
@@ -184,6 +185,7 @@ def _write(out, images, learn, losses, found, errors, near, card, report):
     for name in ('confusion.png', 'card.csv'): (out/name).unlink(missing_ok=True)      # of a run before this one
     for name, ax in _pictures(images, learn, losses, found, near): write_whole(out/f'{name}.png', _png(ax))
     if card is not None: write_whole(out/'card.csv', card.to_csv(index_label='measure', lineterminator='\n'))
+    save_explorer(out/'map.html', images, found.map, found, learn, title=Path(report['source']).name, errors=errors, near=near)
     _write_skipped(out/'skipped.csv', images)
     write_whole(out/'report.json', json.dumps(report, indent=2, ensure_ascii=False) + '\n')
 
@@ -509,7 +511,7 @@ def place_images(
                          groups={str(g): int((groups == g).sum()) for g in range(known[0].n_clusters)})
 
 # %% ../nbs/09_cli.ipynb #c0900019
-_policy = "default-src 'self' 'unsafe-inline' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_policy = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
 def _inside(path, root):
     "Is `path` a file in the folder `root`, not hidden, and not outside by way of a link?"

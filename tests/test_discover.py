@@ -6,7 +6,7 @@ from cae.latents import reconstruction_error, vectorize
 from cae.learner import load
 from conftest import cae, write_idx
 
-FILES = {'card.csv', 'confusion.png', 'groups.png', 'images.csv', 'latents.npy', 'losses.png', 'map.png', 'model.json',
+FILES = {'card.csv', 'confusion.png', 'groups.png', 'images.csv', 'latents.npy', 'losses.png', 'map.html', 'map.png', 'model.json',
          'model.safetensors', 'neighbours.csv', 'neighbours.png', 'report.json', 'reproductions.png', 'unsure.png'}
 
 def test_leaves_everything_and_nothing_else(run): assert {p.name for p in run[1].iterdir()} == FILES

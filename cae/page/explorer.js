@@ -377,7 +377,7 @@ function backend() {
 
 const types = { f4: Float32Array, i2: Int16Array, i4: Int32Array, u4: Uint32Array }
 async function columns() {
-  for (const e of document.querySelectorAll('script[data-type]')) {
+  for (const e of document.querySelectorAll('script[data-type]:not([data-type=""])')) {
     const raw = await (await fetch('data:application/octet-stream;base64,' + e.textContent)).arrayBuffer()
     col[e.id] = new types[e.dataset.type](raw)
     e.remove()
