@@ -37,10 +37,10 @@ function sheet(which, k) {
 }
 
 const { width, height, across, down } = about.sheet
-async function draw(ctx, which, i, x, y, w, h) {
+const sheetOf = i => Math.floor(i / (across * down))
+function cut(ctx, from, i, x, y, w, h) {           // the image of point i, out of its sheet
   const k = i % (across * down)
-  ctx.imageSmoothingEnabled = false
-  ctx.drawImage(await sheet(which, Math.floor(i / (across * down))), k % across * width, Math.floor(k / across) * height, width, height, x, y, w, h)
+  ctx.drawImage(from, k % across * width, Math.floor(k / across) * height, width, height, x, y, w, h)
 }
 
 function picture(which, i, side) {
@@ -48,7 +48,7 @@ function picture(which, i, side) {
   const zoom = side / Math.max(width, height)
   c.style.width = `${width * zoom}px`
   c.style.height = `${height * zoom}px`
-  draw(c.getContext('2d'), which, i, 0, 0, width, height)
+  sheet(which, sheetOf(i)).then(from => cut(c.getContext('2d'), from, i, 0, 0, width, height))
   return c
 }
 
@@ -142,9 +142,9 @@ async function drawOver() {
   ctx.setTransform(k, 0, 0, k, 0, 0)
   ctx.clearRect(0, 0, b.clientWidth, b.clientHeight)
   const seen = inSight(300)
-  if (seen) await Promise.all([...new Set(seen.map(i => Math.floor(i / (across * down))))].map(s => sheet('original', s)))
+  const from = seen && await opened(seen)
   if (mine !== round) return
-  if (seen) for (const i of seen) thumbnail(ctx, i, seen.length)
+  if (seen) for (const i of seen) thumbnail(ctx, from.get(sheetOf(i)), i, seen.length)
   else label(ctx)
   rings(ctx)
 }
@@ -156,16 +156,19 @@ function inSight(most) {                           // the points in sight, if th
   return res.length && half() < about.half / 2 ? res : null
 }
 
-async function thumbnail(ctx, i, many) {
+async function opened(points) {                    // the sheets that these points are on, by number
+  const numbers = [...new Set(points.map(sheetOf))]
+  return new Map(await Promise.all(numbers.map(async k => [k, await sheet('original', k)])))
+}
+
+function thumbnail(ctx, from, i, many) {
   const [px, py] = place(i), side = Math.max(18, Math.min(56, 520 / Math.sqrt(many))), z = side / Math.max(width, height)
   ctx.globalAlpha = selected && !selected.has(i) ? .25 : 1
   ctx.strokeStyle = hex(entry(kind(), i))
   ctx.lineWidth = 2
   const w = width * z, h = height * z
   ctx.strokeRect(px - w / 2 - 1, py - h / 2 - 1, w + 2, h + 2)
-  const k = i % (across * down), img = await sheet('original', Math.floor(i / (across * down)))
-  ctx.globalAlpha = selected && !selected.has(i) ? .25 : 1
-  ctx.drawImage(img, k % across * width, Math.floor(k / across) * height, width, height, px - w / 2, py - h / 2, w, h)
+  cut(ctx, from, i, px - w / 2, py - h / 2, w, h)
   ctx.globalAlpha = 1
 }
 
