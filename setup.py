@@ -16,6 +16,7 @@ setup(
     packages=find_packages(include=['cae', 'cae.*']), include_package_data=True,
     package_data={'cae': ['data/mnist/*', 'page/*']},
     install_requires=cfg['requirements'].split(),
-    extras_require={'gpu': cfg['gpu_requirements'].split(), 'dev': (cfg['dev_requirements'] + ' ' + cfg['gpu_requirements']).split()},
+    extras_require={'gpu': cfg['gpu_requirements'].split(), 'widgets': cfg['widgets_requirements'].split(),
+                    'dev': ' '.join(cfg[f'{k}_requirements'] for k in ('dev', 'gpu', 'widgets')).split()},
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': ['cae=cae._modidx:d']},
 )
