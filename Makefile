@@ -21,6 +21,7 @@ lab: $(VENV)/done                ## JupyterLab on the notebooks
 notebooks: $(VENV)/done          ## run every notebook in place, so that the committed outputs are true
 	$(BIN)/nbdev-export
 	$(BIN)/jupyter nbconvert --to notebook --execute --inplace nbs/*.ipynb $(STORIES)
+	$(BIN)/python tools/stills.py
 	$(BIN)/nbdev-clean
 	$(BIN)/python tools/readme.py
 

@@ -44,8 +44,8 @@ def test_chapters_import_only_lower_ones():
                     name = line.split()[1].split('.')[1]
                     assert order[name] < nb.stem[:2], f'{nb.name}: {line}'
 
-@pytest.mark.parametrize('tool', ['readme.py', 'address.py'])
-def test_readme_and_address_are_in_step(tool):
+@pytest.mark.parametrize('tool', ['readme.py', 'address.py', 'stills.py'])
+def test_readme_address_and_stills_are_in_step(tool):
     res = subprocess.run([sys.executable, root/'tools'/tool, '--check'], capture_output=True, text=True)
     assert res.returncode == 0, res.stderr
 
