@@ -5,23 +5,25 @@
 # %% auto #0
 __all__ = ['amp_mode', 'StopAtNaN', 'keep_memory', 'AutoencoderLearner', 'autoencoder_learner', 'layer_stats', 'lsuv',
            'Activations', 'plot_activations', 'plot_histograms', 'BCEWithLogits', 'CudaGraphs', 'plan', 'write_whole',
-           'save', 'load']
+           'save', 'read_json', 'load', 'Resume']
 
 # %% ../nbs/03_learner.ipynb #ac91425f
-import ctypes, hashlib, json, os
-from contextlib import nullcontext
+import ctypes, hashlib, json, os, time
+from contextlib import nullcontext, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
 import matplotlib as mpl, matplotlib.pyplot as plt, numpy as np, torch, torch.nn.functional as F
 from torch import nn
+from jsonschema import Draft202012Validator
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as _read_tensors, save as _tensor_bytes
 from .images import *
 from .models import *
 from fastcore.basics import partial
 from fastcore.foundation import L
-from fastai.callback.core import Callback, CancelFitException, _inner_loop
+from fastai.callback.core import Callback, CancelEpochException, CancelFitException, _inner_loop
 from fastai.callback.hook import ActivationStats
 from fastai.metrics import mse
 from fastai.callback.fp16 import MixedPrecision
@@ -40,7 +42,9 @@ def amp_mode(
 class StopAtNaN(Callback):
     "Stop with a `FloatingPointError` at the first loss that is not finite; the network gets back its weights of the last good epoch."
     order = -5
-    def before_fit(self): self.keep('the start')
+    def before_fit(self): vars(self).pop('good', None)
+    def before_epoch(self):
+        if 'good' not in vars(self): self.keep(f'epoch {self.epoch}' if self.epoch else 'the start')
     def after_epoch(self):
         if all(v.isfinite().all() for v in self.model.state_dict().values()): self.keep(f'epoch {self.epoch + 1}')
 
@@ -64,7 +68,12 @@ def keep_memory():
     return bool(largest and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
 class AutoencoderLearner(Learner):
-    "fastai's `Learner`; within a batch only those callbacks are called that have something to do."
+    "fastai's `Learner`; within a batch only those callbacks are called that have something to do, and training can begin at `first_epoch`."
+    first_epoch = 0
+    def _do_fit(self):
+        first, self.first_epoch = self.first_epoch, 0
+        for self.epoch in range(first, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
+
     def _call_one(self, event_name):
         for cb in self.cbs.sorted('order'):
             if event_name not in _inner_loop or hasattr(type(cb), event_name) or event_name in vars(cb): cb(event_name)
@@ -242,9 +251,16 @@ def write_whole(
     path = Path(path)
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')
     try:
-        part.write_bytes(data.encode() if isinstance(data, str) else data)
+        with open(part, 'wb') as f:
+            f.write(data.encode() if isinstance(data, str) else data)
+            f.flush()
+            os.fsync(f.fileno())
         os.replace(part, path)
     finally: part.unlink(missing_ok=True)
+    with suppress(OSError):                              # not every system can be told to keep the new name as well
+        folder = os.open(path.parent, os.O_RDONLY)
+        try: os.fsync(folder)
+        finally: os.close(folder)
     return path
 
 # %% ../nbs/03_learner.ipynb #6673b19d
@@ -267,13 +283,34 @@ def save(
     write_whole(_beside(path, '.json'), json.dumps(about, indent=2) + '\n')
     return write_whole(_beside(path, '.safetensors'), weights)
 
+_about_model = dict(type='object', required=['format', 'written_by', 'torch', 'architecture', 'arguments', 'sha256'], properties=dict(
+    format=dict(const='cae model'), written_by=dict(type='string'), torch=dict(type='string'), architecture=dict(type='string'),
+    arguments=dict(type='object', properties=dict(
+        size=dict(type=['integer', 'array'], items=dict(type='integer'), minItems=2, maxItems=2), channels=dict(enum=[1, 3, 4]), n_latent=dict(type='integer', minimum=1),
+        widths=dict(type='array', items=dict(type='integer', minimum=1, maximum=2**16)), n_blocks=dict(type='integer', minimum=0, maximum=1000), norm=dict(type='boolean'))),
+    sha256=dict(type='string', pattern='^[0-9a-f]{64}$')))
+
+def read_json(
+    path, # of the file
+    schema:dict, # what it has to be like: a JSON Schema (draft 2020-12)
+    what:str, # it is, for the message: 'a cae model'
+):
+    "The JSON in a file, if it is as `schema` says; otherwise a `ValueError` names the first thing that is not."
+    try: res = json.loads(Path(path).read_bytes())
+    except (ValueError, RecursionError): raise ValueError(f'{path}: not a JSON file') from None
+    wrong = next(Draft202012Validator(schema).iter_errors(res), None)
+    if wrong is None: return res
+    said = wrong.message if len(wrong.message) < 200 else wrong.message[:99] + ' … ' + wrong.message[-99:]
+    by = f'; version {res["written_by"]} wrote it, this is {version("cae")}' if isinstance(res, dict) and isinstance(res.get('written_by'), str) else ''
+    raise ValueError(f'{path}: does not describe {what}: {".".join(map(str, wrong.path)) or "it"}: {" ".join(said.split())}{by}')
+
 def _read_about(path):
-    "The JSON at `path`, if it is one of ours."
-    try: about = json.loads(path.read_bytes())
-    except ValueError: raise ValueError(f'{path}: not a JSON file') from None
-    if not isinstance(about, dict) or about.get('format') != 'cae model': raise ValueError(f'{path}: does not describe a cae model')
-    if about.get('architecture') not in _architectures:
-        raise ValueError(f'{path}: version {about.get("written_by")} wrote a {about.get("architecture")}, which version {version("cae")} does not know')
+    "The JSON at `path`, if it describes a model that this version can build."
+    about = read_json(path, _about_model, 'a cae model')
+    name = about['architecture']
+    if name not in _architectures: raise ValueError(f'{path}: version {about["written_by"]} wrote a {name}, which version {version("cae")} does not know')
+    extra = set(about['arguments']) - set(_architectures[name][1])
+    if extra: raise ValueError(f'{path}: version {about["written_by"]} wrote a {name} with {min(extra)!r}, which version {version("cae")} does not know')
     return about
 
 def load(
@@ -285,8 +322,78 @@ def load(
     for f in (_beside(path, '.json'), _beside(path, '.safetensors')):
         if not f.exists(): raise ValueError(f'{f}: there is no such file')
     about, weights = _read_about(_beside(path, '.json')), _beside(path, '.safetensors').read_bytes()
-    if hashlib.sha256(weights).hexdigest() != about.get('sha256'):
+    if hashlib.sha256(weights).hexdigest() != about['sha256']:
         raise ValueError(f'{_beside(path, ".safetensors")}: not the weights that {_beside(path, ".json").name} describes (the SHA-256 differs)')
-    model = _architectures[about['architecture']][0](**about['arguments'])
-    model.load_state_dict(_read_tensors(weights))
+    try:
+        with torch.device('meta'): model = _architectures[about['architecture']][0](**about['arguments'])     # takes no memory, whatever is asked for
+        model.load_state_dict(_read_tensors(weights), assign=True)
+    except (SafetensorError, RuntimeError, TypeError, ValueError) as e: raise ValueError(f'{path}: JSON and weights do not fit each other ({" ".join(str(e).split())[:200]})') from None
     return model.eval()
+
+# %% ../nbs/03_learner.ipynb #762d2c37
+def _optimizer_tensors(opt):
+    "What PyTorch's optimizer inside `opt` remembers of each weight, as flat names and tensors."
+    return {f'opt.{i}.{k}': torch.as_tensor(v) for i, s in opt.opt.state_dict()['state'].items() for k, v in s.items()}
+
+def _set_optimizer(opt, tensors):
+    "Give the optimizer back what `_optimizer_tensors` took, each tensor laid out in memory like its weight: a fused optimizer relies on that."
+    state, weights = {}, [p for g in opt.opt.param_groups for p in g['params']]
+    for name, v in tensors.items():
+        if name.startswith('opt.'):
+            _, i, k = name.split('.')
+            p = weights[int(i)]
+            state.setdefault(int(i), {})[k] = torch.empty_like(p).copy_(v) if v.shape == p.shape else v
+    opt.opt.load_state_dict(opt.opt.state_dict() | dict(state=state))
+
+def _generators(dl):
+    "What is random in the batches of `dl`: generators by name."
+    return {k: g for k, g in dict(order=dl.order, augment=getattr(dl.augment, 'random', None)).items() if g is not None}
+
+class Resume(Callback):
+    "Keeps the whole state of a training at `path` after each epoch, and takes it up again when one begins; a `ValueError` if that is the state of another training."
+    order = 60                                                    # after the `Recorder`, whose losses are kept too
+    def __init__(self,
+        path, # of the file, made at the first epoch's end
+        every:float=1., # seconds that have to pass before the next epoch is kept; the last one always is
+    ): self.path, self.every, self.last = Path(path), every, -torch.inf
+
+    def before_fit(self):
+        if hasattr(self.learn, 'lr_finder'): return
+        self.last = time.monotonic()
+        if self.path.exists(): self._take_up()
+
+    def after_epoch(self):
+        if hasattr(self.learn, 'lr_finder') or self.epoch + 1 < self.n_epoch and time.monotonic() - self.last < self.every: return
+        write_whole(self.path, _tensor_bytes(self._tensors(), dict(training=json.dumps(self._training() | dict(done=self.epoch + 1)))))
+        self.last = time.monotonic()
+
+    def _training(self):
+        "What has to be the same for a training to be the same."
+        return dict(format='cae training', epochs=self.n_epoch, batches=len(self.dls.train), bs=self.dls.train.bs, weights=sum(p.numel() for p in self.model.parameters()))
+
+    def _tensors(self):
+        rec = self.recorder
+        known = {f'model.{k}': v for k, v in self.model.state_dict().items()} | _optimizer_tensors(self.opt) | dict(
+            losses=torch.stack(rec.losses).float(), lrs=torch.tensor(rec.lrs, dtype=torch.float64), iters=torch.tensor(rec.iters), smooth=rec.smooth_loss.val,
+            values=torch.tensor([[*map(float, v)] for v in rec.values], dtype=torch.float64), random=torch.get_rng_state())
+        return {k: v.detach().cpu().contiguous().clone() for k, v in (known | {k: g.get_state() for k, g in _generators(self.dls.train).items()}).items()}
+
+    def _read(self):
+        "The tensors kept, and how many epochs were done."
+        try:
+            with safe_open(self.path, 'pt') as f: about, t = json.loads((f.metadata() or {})['training']), {k: f.get_tensor(k) for k in f.keys()}
+        except (SafetensorError, KeyError, ValueError): raise ValueError(f'{self.path}: not the state of a training') from None
+        done, now = about.pop('done'), self._training()
+        other = [f'{k} {about.get(k)}, not {v}' for k, v in now.items() if about.get(k) != v]
+        if other: raise ValueError(f'{self.path}: the state of another training ({", ".join(other)})')
+        return t, done
+
+    def _take_up(self):
+        t, self.learn.first_epoch = self._read()
+        self.model.load_state_dict({k[6:]: v for k, v in t.items() if k.startswith('model.')})
+        _set_optimizer(self.opt, t)
+        for k, g in _generators(self.dls.train).items(): g.set_state(t[k])
+        torch.set_rng_state(t['random'])
+        rec, self.learn.train_iter = self.recorder, len(t['losses'])
+        rec.losses, rec.lrs, rec.iters, rec.values = list(t['losses']), t['lrs'].tolist(), t['iters'].tolist(), [L(v) for v in t['values'].tolist()]
+        rec.smooth_loss.val, rec.smooth_loss.count = t['smooth'], len(rec.losses)
