@@ -23,13 +23,13 @@ def _line(text):
 
 class _Step:
     "A step of the work: it says its name, how far it is if somebody is watching, and notes its seconds in `report`."
-    def __init__(self, report, name, drawn=True):
-        self.report, self.name, self.drawn, self.done, self.total = report, name, drawn, 0, None
+    def __init__(self, report, name):
+        self.report, self.name, self.done, self.total = report, name, 0, None
         self.watched, self.over = False, threading.Event()
 
     def __enter__(self):
         print(f'{self.name} …', flush=True)
-        self.start, self.watched = time.perf_counter(), self.drawn and sys.stdout.isatty()
+        self.start, self.watched = time.perf_counter(), sys.stdout.isatty()
         self.artist = threading.Thread(target=self._draw, args=[sys.stdout], daemon=True)
         if self.watched: self.artist.start()
         return self
@@ -46,7 +46,7 @@ class _Step:
 
     def of(self, parts):
         "`parts`, one after the other; what is finished is counted."
-        self.done, self.total = 0, len(parts)
+        self.since, self.done, self.total = time.perf_counter(), 0, len(parts)
         for p in parts:
             yield p
             self.done += 1
@@ -55,7 +55,8 @@ class _Step:
         "How far it is: a bar and the time left, if anything was counted, or else the time gone."
         if not self.total or not self.done: return f'  {_clock(self.gone)}'
         share = self.done/self.total
-        return f'  {"█"*int(30*share):─<30} {share:4.0%}, {_clock(self.gone*(1/share - 1))} left'
+        left = (time.perf_counter() - self.since)*(1/share - 1)
+        return f'  {"█"*int(30*share):─<30} {share:4.0%}, {_clock(left)} left'
 
     def say(self, text, **kwargs):
         "Print a line, in place of the bar if there is one."
@@ -65,28 +66,6 @@ class _Step:
         with suppress(OSError):
             while not self.over.wait(.5):
                 if self.gone > 2: print(_line(self.far()), end='', file=out, flush=True)
-
-# %% ../nbs/09_cli.ipynb #c0900006
-def _in_parts(do, x, step, bs=1024):
-    "`do(x)`, done to `bs` of `x` at a time so that `step` knows how far it is."
-    import numpy as np
-    return np.concatenate([do(x[i:i+bs]) for i in step.of(range(0, len(x), bs))])
-
-def _nearest_others(latents, n, step):
-    "Indices (N,n) of the `n` nearest of `latents` to each of them, itself left out."
-    import numpy as np
-    from cae.latents import neighbours
-    near = _in_parts(lambda z: neighbours(latents, of=z, n=n + 1)[0], latents, step, bs=4096)
-    other = near != np.arange(len(near))[:, None]
-    other[other.all(1), -1] = False
-    return near[other].reshape(-1, n)
-
-def _counting(step, learn, epochs):
-    "A fastai callback that tells `step` of every batch."
-    from fastai.callback.core import Callback
-    step.total = epochs*sum(len(dl) for dl in learn.dls.loaders)
-    def count(cb): step.done += 1
-    return Callback(after_batch=count)
 
 # %% ../nbs/09_cli.ipynb #e2c2eff9
 def _split(source, images):
@@ -160,34 +139,37 @@ def _some(images, n):
     return np.linspace(0, len(images) - 1, min(n, len(images))).astype(int)
 
 def _pictures(images, learn, losses, found, near):
-    "Each picture of the answers: a generator of its name and its axes."
+    "How each picture of the answers is drawn: its name → a function that gives its axes."
     from cae.clusters import contact_sheet, plot_confusion, show_unsure
     from cae.images import show_rows
     from cae.latents import reconstruct
     from cae.maps import plot_map
-    some = images[_some(images, 10)]
-    yield 'reproductions', show_rows({'original': some, 'reproduction': reconstruct(learn, some)})
-    yield 'neighbours', show_rows({f'{i + 1}': images[[i]] + images[near[i]] for i in _some(images, 6)}, n=10)
-    yield 'losses', losses
-    yield 'map', plot_map(found.map, found.labels, title=f'{len(images):,} images; groups found: {found.n_clusters}')
-    yield 'groups', contact_sheet(images, found).flat[0]
-    yield 'unsure', show_unsure(images, found)[0]
-    if images.labels is not None: yield 'confusion', plot_confusion(images.labels, found.labels, images.classes)
+    some, six = images[_some(images, 10)], _some(images, 6)
+    res = dict(reproductions=lambda: show_rows({'original': some, 'reproduction': reconstruct(learn, some)}),
+               neighbours=lambda: show_rows({f'{i + 1}': images[[i]] + images[near[i]] for i in six}, n=10),
+               losses=lambda: losses,
+               map=lambda: plot_map(found.map, found.labels, title=f'{len(images):,} images; groups found: {found.n_clusters}'),
+               groups=lambda: contact_sheet(images, found).flat[0],
+               unsure=lambda: show_unsure(images, found)[0])
+    return res if images.labels is None else res | dict(confusion=lambda: plot_confusion(images.labels, found.labels, images.classes))
 
-def _write(out, images, learn, losses, found, errors, near, card, report):
-    "Leave everything in the folder `out`, each file whole."
+def _contents(images, learn, losses, found, errors, near, card):
+    "How the content of each table and picture is made: the file's name → a function that gives its bytes or text."
+    res = {'latents.npy': lambda: _npy(found.latents), 'images.csv': lambda: _csv(images, found, errors), 'neighbours.csv': lambda: _neighbours_csv(images, near)}
+    res |= {f'{name}.png': lambda draw=draw: _png(draw()) for name, draw in _pictures(images, learn, losses, found, near).items()}
+    return res if card is None else res | {'card.csv': lambda: card.to_csv(index_label='measure', lineterminator='\n')}
+
+def _write(out, images, learn, losses, found, errors, near, card, report, progress=iter):
+    "Leave everything in the folder `out`, each file whole; `progress` wraps the files."
     from cae.explorer import save_explorer
     from cae.learner import save, write_whole
-    save(learn.model, out/'model')
-    write_whole(out/'latents.npy', _npy(found.latents))
-    write_whole(out/'images.csv', _csv(images, found, errors))
-    write_whole(out/'neighbours.csv', _neighbours_csv(images, near))
+    def page(path): save_explorer(path, images, found.map, found, learn, title=Path(report['source']).name, errors=errors, near=near)
+    files = {'model': lambda path: save(learn.model, path)}
+    files |= {name: lambda path, make=make: write_whole(path, make()) for name, make in _contents(images, learn, losses, found, errors, near, card).items()}
+    files |= {'map.html': page, 'skipped.csv': lambda path: _write_skipped(path, images),
+              'report.json': lambda path: write_whole(path, json.dumps(report, indent=2, ensure_ascii=False) + '\n')}
     for name in ('confusion.png', 'card.csv'): (out/name).unlink(missing_ok=True)      # of a run before this one
-    for name, ax in _pictures(images, learn, losses, found, near): write_whole(out/f'{name}.png', _png(ax))
-    if card is not None: write_whole(out/'card.csv', card.to_csv(index_label='measure', lineterminator='\n'))
-    save_explorer(out/'map.html', images, found.map, found, learn, title=Path(report['source']).name, errors=errors, near=near)
-    _write_skipped(out/'skipped.csv', images)
-    write_whole(out/'report.json', json.dumps(report, indent=2, ensure_ascii=False) + '\n')
+    for name, write in progress(files.items()): write(out/name)
 
 def _chosen(report):
     "What was chosen for these images, in words."
@@ -236,10 +218,10 @@ def _folder(out):
 
 def _read(source, how, report):
     "The images of `source`, read as `how()` says: a dict for `read_images`."
-    with _Step(report, 'reading'):
+    with _Step(report, 'reading') as step:
         from cae.images import read_images
         how = how()
-        images = read_images(source, **how)
+        images = read_images(source, progress=step.of, **how)
     print(images, flush=True)
     report.update(images=len(images), skipped=len(images.skipped), size=list(images.size), channels=images.channels,
                   crop=how.get('crop'), ink=how.get('ink', False))
@@ -271,6 +253,7 @@ def _say_epoch(step):
 
 def _train(model, train, valid, how, seed, report):
     "A `Learner` whose `model` has learnt `train` as `how`, a `plan`, says."
+    from cae.clusters import _Batches
     from cae.images import Distort, dataloaders
     from cae.learner import autoencoder_learner, lsuv
     augment = how['augment'] and Distort(**how['augment'], seed=seed)
@@ -280,7 +263,7 @@ def _train(model, train, valid, how, seed, report):
     few = learn.no_logging() if how['epochs'] > 20 else nullcontext()              # hundreds of lines say less than a bar
     with _Step(report, 'training') as step:
         learn.logger = _say_epoch(step)                                            # in place of fastai's table
-        with few, learn.no_bar(), learn.added_cbs(_counting(step, learn, how['epochs'])): learn.fit_one_cycle(how['epochs'], how['lr'])
+        with few, learn.no_bar(): learn.fit_one_cycle(how['epochs'], how['lr'], cbs=_Batches(step.of))
     report.update(how)
     return learn
 
@@ -290,13 +273,13 @@ def _answers(learn, images, model, seed, report):
     from cae.clusters import discover, refine, report_card
     from cae.latents import vectorize
     from cae.maps import fit_map
-    with _Step(report, 'vectorizing') as step: latents = _in_parts(lambda x: vectorize(learn, x), images, step)
-    with _Step(report, 'mapping', drawn=False): themap = fit_map(latents, seed=seed, progress=sys.stdout.isatty())      # it has a bar of its own
-    with _Step(report, 'grouping'): found = discover(latents, themap)
+    with _Step(report, 'vectorizing') as step: latents = vectorize(learn, images, progress=step.of)
+    with _Step(report, 'mapping') as step: themap = fit_map(latents, seed=seed, progress=step.of)
+    with _Step(report, 'grouping') as step: found = discover(latents, themap, progress=step.of)
     if model == 'seed': return found, None
-    with _Step(report, 'refining'): found = refine(learn, images, found, seed=seed)
+    with _Step(report, 'refining') as step: found = refine(learn, images, found, seed=seed, progress=step.of)
     print(_refined(found.rounds), flush=True)
-    with _Step(report, 'judging'): return found, report_card(found.latents, images, found, learn, seed=seed)
+    with _Step(report, 'judging') as step: return found, report_card(found.latents, images, found, learn, seed=seed, progress=step.of)
 
 def _refined(rounds):
     "What came of teaching the network its own groups, in words."
@@ -334,14 +317,14 @@ def discover_images(
 
 def _finish(out, learn, images, seed, report):
     "All that comes after the training, left in the folder `out`."
-    from cae.latents import reconstruction_error
+    from cae.latents import neighbours, reconstruction_error
     losses = _plot_losses(learn.recorder)
     found, card = _answers(learn, images, report['model'], seed, report)
-    with _Step(report, 'neighbours') as step: near = _nearest_others(found.latents, min(9, len(images) - 1), step)
-    with _Step(report, 'errors') as step: errors = _in_parts(lambda x: reconstruction_error(learn, x), images, step)
+    with _Step(report, 'neighbours') as step: near = neighbours(found.latents, n=min(9, len(images) - 1), progress=step.of)[0]
+    with _Step(report, 'errors') as step: errors = reconstruction_error(learn, images, progress=step.of)
     report |= _figures(images, errors, found)
     with learn.no_bar(): report['valid_mse'] = float(learn.validate()[0])
-    with _Step(dict(seconds={}), 'writing'): _write(out, images, learn, losses, found, errors, near, card, report)
+    with _Step(dict(seconds={}), 'writing') as step: _write(out, images, learn, losses, found, errors, near, card, report, progress=step.of)
 
 # %% ../nbs/09_cli.ipynb #c090000a
 def _stem(model):
@@ -417,7 +400,7 @@ def vectorize_images(
     report = dict(source=str(source), model=str(stem), seconds={})
     with _folder(out.parent):
         images = _read_for(network, source, _reading(stem, network), report)
-        with _Step(report, 'vectorizing') as step: latents = _in_parts(lambda x: vectorize(network, x), images, step)
+        with _Step(report, 'vectorizing') as step: latents = vectorize(network, images, progress=step.of)
         _write_vectors(out, images, latents)
     return report | dict(n_latent=network.n_latent, out=str(out))
 
@@ -475,12 +458,13 @@ def _plot_placed(found, xy, groups, shift):
 
 def _placed(network, images, found, names, shift, report):
     "The table of new `images` on a known map, as a dict of columns."
+    import numpy as np
     from cae.latents import neighbours, reconstruction_error, vectorize
-    with _Step(report, 'vectorizing') as step: latents = _in_parts(lambda x: vectorize(network, x), images, step)
-    with _Step(report, 'placing') as step: xy = _in_parts(found.map.transform, latents, step) + shift
+    with _Step(report, 'vectorizing') as step: latents = vectorize(network, images, progress=step.of)
+    with _Step(report, 'placing') as step: xy = np.concatenate([found.map.transform(latents[i:i+1024]) for i in step.of(range(0, len(latents), 1024))]) + shift
     with _Step(report, 'grouping'): groups = found.predict(latents)
-    with _Step(report, 'neighbours') as step: near = _in_parts(lambda z: neighbours(found.latents, of=z, n=1)[0], latents, step, bs=4096)
-    with _Step(report, 'errors') as step: errors = _in_parts(lambda x: reconstruction_error(network, x), images, step)
+    with _Step(report, 'neighbours') as step: near = neighbours(found.latents, of=latents, n=1, progress=step.of)[0]
+    with _Step(report, 'errors') as step: errors = reconstruction_error(network, images, progress=step.of)
     return dict(name=images.names, x=xy[:, 0], y=xy[:, 1], cluster=groups, error=errors, nearest=names[near[:, 0]], label=_labels(images))
 
 def _write_placed(out, images, found, shift, table):

@@ -8,6 +8,7 @@ __all__ = ['landscape', 'hills', 'Groups', 'discover', 'refine', 'contact_sheet'
 
 # %% ../nbs/06_clusters.ipynb #f9bbcfac
 import copy
+from itertools import pairwise
 import numpy as np, pandas as pd, torch, torch.nn.functional as F, matplotlib.pyplot as plt
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import linear_sum_assignment
@@ -24,7 +25,10 @@ from .images import *
 from .learner import *
 from .latents import *
 from .maps import *
-from fastai.data.core import DataLoaders        # after ours, which keep fastai's warnings at import to themselves
+from .maps import _teller
+from fastai.callback.core import Callback       # fastai after ours, which keep its warnings at import to themselves
+from fastai.data.core import DataLoaders
+from fastcore.basics import noop
 
 # %% ../nbs/06_clusters.ipynb #704c3478
 def landscape(
@@ -175,18 +179,42 @@ def discover(
     min_size:int=None, # how few images make a group; default 0.5 % of them, at least 5
     inside:float=.75, # of its members' neighbours a group must have at least this share; otherwise it is joined to the next
     seed:int=42, # for the map
+    progress=noop, # wraps the steps of pulling the map together, which take nearly all the time, as `tqdm` does; default nothing is shown
 ):
     "`Groups`: the hills of the map's density (Chazal and others 2013); how many is not asked. Largest group first."
     latents = np.asarray(latents)
     if themap is None: themap = fit_map(latents, seed=seed)
     if len(themap) != len(latents): raise ValueError(f'the map has {len(themap)} points for {len(latents)} latents')
-    density, fields = landscape(themap.pulled())
+    density, fields = landscape(themap.pulled(progress=progress))
     least = min_size or max(5, len(latents)*.005)
     labels = _largest_first(hills(density).ravel()[fields], least)
     affinities = themap.affinities()
     labels, confidence = _vote(affinities, _join(affinities, labels, inside))
     labels = _largest_first(labels, least)
     return Groups(latents, themap, labels, np.where(labels < 0, 0, confidence.clip(0, 1)).astype(np.float32))
+
+# %% ../nbs/06_clusters.ipynb #b2d5df95
+def _shares(progress, *weights):
+    "For each of several jobs that follow each other what wraps its parts; together they are one bar of `progress`, shared out by `weights`."
+    if progress is noop: return [noop for _ in weights]
+    tell, ends = _teller(progress, 1000), 1000*np.cumsum([0, *weights])/sum(weights)
+    def share(start, end):
+        def wrap(parts):
+            tell(int(start))                             # the jobs before are over, or were not needed
+            for i, p in enumerate(parts, 1):
+                yield p
+                tell(int(start + (end - start)*i/len(parts)))
+            tell(int(end))
+        return wrap
+    return [share(*e) for e in pairwise(ends.round())]
+
+class _Batches(Callback):
+    "Has `wrap`, which is used as `tqdm` is, go through the batches of a training, those for validation too."
+    def __init__(self, wrap): self.wrap = wrap
+    def before_fit(self): self.tell, self.n_told = _teller(self.wrap, self.n_epoch*sum(len(dl) for dl in self.dls.loaders)), 0
+    def after_batch(self):
+        self.n_told += 1
+        self.tell(self.n_told)
 
 # %% ../nbs/06_clusters.ipynb #825f46f8
 class _Taught(nn.Module):
@@ -207,7 +235,7 @@ def _taught_loss(weight):
         return mse + weight*F.cross_entropy(pred[1].float(), group, ignore_index=-1, reduction='sum')/(group >= 0).sum().clamp(min=1)
     return loss
 
-def _teach(learn, groups, epochs, weight, seed):
+def _teach(learn, groups, epochs, weight, seed, progress=noop):
     "Train the network of `learn` further on the images it learns from; `groups` has a group for each of its pixels, −1 if it is not told."
     dl = learn.dls.train
     dl = dl.new(labels=torch.as_tensor(groups), seed=seed, augment=dl.augment or Distort(seed=seed), denoise=bool(dl.augment) and dl.denoise)
@@ -215,7 +243,7 @@ def _teach(learn, groups, epochs, weight, seed):
         torch.manual_seed(seed)
         taught = autoencoder_learner(DataLoaders(dl, learn.dls.valid, device=dl.device), _Taught(learn.model, int(groups.max()) + 1).to(dl.device),
                                      loss_func=_taught_loss(weight), metrics=[], wd=learn.wd)
-        with taught.no_bar(), taught.no_logging(): taught.fit_one_cycle(epochs, .003*(dl.bs/128)**.5)
+        with taught.no_bar(), taught.no_logging(): taught.fit_one_cycle(epochs, .003*(dl.bs/128)**.5, cbs=_Batches(progress))
 
 # %% ../nbs/06_clusters.ipynb #0a694d8c
 def _held_back(found, sure, idxs, seed):
@@ -252,18 +280,20 @@ def _verdict(before, after, taught, test, sure):
            f'{unsure:.1%} of the images are unsure, {was:.1%} were before' if unsure >= was else '')
     return dict(kept=not why, why=why, groups=after.n_clusters, stayed=stay, unsure=unsure, unsure_before=was)
 
-def _find_again(learn, images, found, taught, seed):
+def _find_again(learn, images, found, taught, seed, progress=noop):
     "`Groups` of the vectors that the network of `learn` makes now; those images that were `taught` a group are in it."
-    latents = vectorize(learn, images)
-    themap = fit_map(latents, seed=seed, start=found.map.xy, n_iter=150, progress=False)
+    seeing, mapping = _shares(progress, images.pixels[0].size/4, 1000)
+    latents = vectorize(learn, images, progress=seeing)
+    themap = fit_map(latents, seed=seed, start=found.map.xy, n_iter=150, progress=mapping)
     return Groups(latents, themap, *_spread(themap.affinities(), found.labels, taught))
 
-def _round(learn, images, found, taught, test, epochs, sure, weight, seed):
+def _round(learn, images, found, taught, test, epochs, sure, weight, seed, progress=noop):
     "The `Groups` after one lesson, and what became of it; unless it is kept, or if anything fails, the network has its old weights again."
-    old, verdict = copy.deepcopy(learn.model.state_dict()), dict(kept=False)
+    old, verdict, pixels = copy.deepcopy(learn.model.state_dict()), dict(kept=False), images.pixels[0].size
+    lesson, again = _shares(progress, epochs*len(learn.dls.train.dataset)*pixels, len(images)*(pixels/4 + 1000))       # to place a point on the map takes as long as 1,000 pixels to learn
     try:
-        _teach(learn, np.where(taught, found.labels, -1)[:len(learn.dls.train.pixels)], epochs, weight, seed)
-        after = _find_again(learn, images, found, taught, seed)
+        _teach(learn, np.where(taught, found.labels, -1)[:len(learn.dls.train.pixels)], epochs, weight, seed, lesson)
+        after = _find_again(learn, images, found, taught, seed, again)
         verdict = _verdict(found, after, taught, test, sure)
         return after, verdict
     except FloatingPointError as e: return found, verdict | dict(why=str(e))
@@ -280,17 +310,19 @@ def refine(
     enough:float=.8, # the share of images that must be sure before they teach the others
     weight:float=.03, # of telling groups, against the squared error
     seed:int=42, # of what is random
+    progress=noop, # wraps thousandths of the work, as `tqdm` does; default nothing is shown
 ):
     "`Groups` found again with a network taught by the sure ones; where that is no improvement network and groups stay as they are."
     if len(found) != len(images): raise ValueError(f'{len(found)} images in groups for {len(images)} images')
-    epochs = epochs or max(2, -(-900//max(len(learn.dls.train), 1)))
-    for r in range(rounds):
+    epochs, jobs = epochs or max(2, -(-900//max(len(learn.dls.train), 1))), _shares(progress, *[1]*rounds)
+    for r, job in enumerate(jobs):
         taught, test = _held_back(found, sure, np.asarray(learn.dls.train.dataset), seed + r)
         why = _too_little(found, taught, test, sure, enough)
-        after, verdict = (found, dict(kept=False, why=why)) if why else _round(learn, images, found, taught, test, epochs, sure, weight, seed + r)
+        after, verdict = (found, dict(kept=False, why=why)) if why else _round(learn, images, found, taught, test, epochs, sure, weight, seed + r, job)
         found.rounds.append(verdict)
         if not verdict['kept']: break
         found = Groups(after.latents, after.map, _largest_first(after.labels), after.confidence, found.rounds)
+    for job in jobs[-1:]: list(job(()))                  # to the end, if there was a round that was not needed
     return found
 
 # %% ../nbs/06_clusters.ipynb #d961c032
@@ -473,6 +505,14 @@ def _with_labels(x, found, labels):
     probe = linear_probe(x[:cut], labels[:cut], x[cut:], labels[cut:]) if len(np.unique(labels[:cut])) > 1 else np.nan
     return {'10-NN accuracy': knn_accuracy(x, labels, k=k), 'linear probe': probe} | _groups_by_labels(found, labels)
 
+def _judge(x, labels, seed, progress):
+    "What can be asked of vectors `x`, with `labels` unless they are None, and of the groups that are found in them, as a dict."
+    drawing, grouping, asking = _shares(progress, 4, 1, 3)
+    its, res = discover(x, fit_map(x, seed=seed, progress=drawing), progress=grouping), {}
+    questions = [lambda: _without_labels(x, its, seed)] + [lambda: _with_labels(x, its, labels)]*(labels is not None)
+    for ask in asking(questions): res |= ask()
+    return res
+
 def report_card(
     latents, # of the collection, (N,n_latent)
     images:Images, # the collection; its labels, if it has some, are used here and nowhere else
@@ -480,6 +520,7 @@ def report_card(
     model=None, # the network or `Learner`, for the error of its reproductions
     n:int=4000, # of how many images the three are judged, drawn at random
     seed:int=42, # for the choice and the maps
+    progress=noop, # wraps thousandths of the work, as `tqdm` does; default nothing is shown
 ):
     "A table: a row for each measure, a column for the network's vectors, PCA's and raw pixels, one for `found` as it is, and the source."
     if len(latents) != len(images): raise ValueError(f'{len(latents)} latents for {len(images)} images')
@@ -489,9 +530,8 @@ def report_card(
     flat = judged.pixels.reshape(len(judged), -1)/np.float32(255)
     with np.errstate(invalid='ignore'): pca = PCA(min(latents.shape[1], *flat.shape), random_state=seed).fit(flat)       # images all alike have no variance to share out
     card, components = {}, pca.transform(flat)
-    for name, x in {'network': latents, 'PCA': components, 'pixels': flat}.items():
-        its = discover(x, fit_map(x, seed=seed, progress=False))
-        card[name] = _without_labels(x, its, seed) | ({} if judged.labels is None else _with_labels(x, its, judged.labels))
+    for (name, x), job in zip({'network': latents, 'PCA': components, 'pixels': flat}.items(), _shares(progress, 1, 1, 1)):
+        card[name] = _judge(x, judged.labels, seed, job)
     if found is not None: card['all images'] = _of_all(found, images.labels)
     card['PCA']['error of reproductions'] = float(((pca.inverse_transform(components).clip(0, 1) - flat)**2).mean())
     if model is not None: card['network']['error of reproductions'] = float(reconstruction_error(model, judged).mean())

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np, torch, torch.nn.functional as F, matplotlib.pyplot as plt
 from PIL import Image, ImageOps
 from torchvision.utils import make_grid
-from fastcore.basics import patch
+from fastcore.basics import noop, patch
 with warnings.catch_warnings():   # fastai 2.8 still uses torch.jit.script, of which PyTorch 2.14 complains
     warnings.filterwarnings('ignore', '.*torch.jit.script', FutureWarning)
     from fastai.torch_core import default_device
@@ -325,6 +325,7 @@ def from_folder(cls:Images,
     labels:bool=False, # take the name of a picture's own folder as its label?
     crop=None, # part to keep: a box (left, top, right, bottom) in pixels, or in fractions if all ≤ 1; 'frame' for `find_frame`'s
     ink:bool=False, # distances from the background's colour in place of colours, so the page is black? One channel by default
+    progress=noop, # wraps a sequence that is gone through, as `tqdm` does: here the files; default nothing is shown
 ):
     "`Images` from all pictures in a folder, stretched to one size; unreadable ones are in `.skipped` with the reason."
     _check_crop(crop)
@@ -335,7 +336,9 @@ def from_folder(cls:Images,
     if channels not in (None, 1, 3, 4): raise ValueError(f'images have 1, 3 or 4 channels, not {channels}')
     size = _median_size(found, crop) if size is None else (size, size) if isinstance(size, int) else tuple(size)
     if min(size) < 1: raise ValueError(f'{size[0]}×{size[1]} is no size for an image')
-    with ThreadPoolExecutor() as ex: read = list(ex.map(lambda p: _read_or_why(p, size, channels or 3, crop, ink), found))
+    with ThreadPoolExecutor() as ex:
+        ready = ex.map(lambda p: _read_or_why(p, size, channels or 3, crop, ink), found)
+        read = [next(ready) for _ in progress(found)]
     names = [p.relative_to(path).as_posix().encode(errors='surrogateescape').decode(errors='replace') for p in found]    # not all are UTF-8
     skipped = [(n, x) for n, x in zip(names, read) if isinstance(x, str)]
     good = [i for i, x in enumerate(read) if not isinstance(x, str)]
@@ -488,11 +491,12 @@ def infer_reading(
 def read_images(
     source, # 'mnist', a folder of pictures or of IDX files, a Kaggle CSV, or an IDX file
     size=None, # for a folder of pictures: their height and width
+    progress=noop, # for a folder of pictures: wraps the files, as `tqdm` does; default nothing is shown
     **how, # for a folder of pictures: what else `Images.from_folder` is to know; `infer_reading` gives a choice
 ):
     "The `Images` that `source` names, whichever reader they need."
     path = Path(source)
-    if _is_pictures(source): return Images.from_folder(path, size, **how)
+    if _is_pictures(source): return Images.from_folder(path, size, progress=progress, **how)
     if how: raise ValueError(f'{path}: is no folder of pictures, so {", ".join(how)} cannot be chosen')
     if str(source) == 'mnist': return mnist('all')
     if not path.exists(): raise ValueError(f'{path}: there is no such file or folder')

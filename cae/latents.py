@@ -10,6 +10,7 @@ import numpy as np, torch
 from .images import *
 from .models import *
 from fastai.learner import Learner
+from fastcore.basics import noop
 from sklearn.neighbors import NearestNeighbors
 
 # %% ../nbs/04_latents.ipynb #01885119
@@ -18,51 +19,54 @@ def _network(model):
     return model.model if isinstance(model, Learner) else model
 
 @torch.inference_mode()
-def _over(model, x, bs, do):
+def _over(model, x, bs, do, progress=noop):
     "`do(model, batch of x on the model's device)` for all of `x`, as one float32 array that is filled batch by batch."
     was, device, x, res = model.training, next(model.parameters()).device, torch.as_tensor(x), None
     model.eval()
     try:
-        for i in range(0, len(x), bs):
+        for i in progress(range(0, len(x), bs)):
             y = do(model, x[i:i+bs].to(device)).float().cpu().numpy()
             if res is None: res = np.empty((len(x), *y.shape[1:]), np.float32)
             res[i:i+bs] = y
     finally: model.train(was)
     return res
 
-def _over_images(model, images, bs, do):
+def _over_images(model, images, bs, do, progress):
     "`_over` for an `Images`: batches come as floats with the channels that the network takes."
     model = _network(model)
     check_fit(model, images.pixels.shape)
-    return _over(model, images.pixels, bs, lambda m, x: do(m, to_float(x, m.channels)))
+    return _over(model, images.pixels, bs, lambda m, x: do(m, to_float(x, m.channels)), progress)
 
 def vectorize(
     model, # a network or a `Learner`
     images:Images, # of the network's size
     bs:int=1024, # images in a batch
+    progress=noop, # wraps the batches, as `tqdm` does; default nothing is shown
 ):
     "The latents of `images`: float32 (N,n_latent)."
-    return _over_images(model, images, bs, lambda m, x: m.encode(x))
+    return _over_images(model, images, bs, lambda m, x: m.encode(x), progress)
 
 # %% ../nbs/04_latents.ipynb #1b90c81b
 def reconstruct(
     model, # a network or a `Learner`
     images:Images, # of the network's size
     bs:int=1024, # images in a batch
+    progress=noop, # wraps the batches, as `tqdm` does; default nothing is shown
 ):
     "What the network makes of `images`: float32 (N,C,H,W) in [0, 1], with the images' own channels."
     def do(m, x):
         y = m(x)
         return y.mean(1, keepdim=True) if images.channels == 1 else y
-    return _over_images(model, images, bs, do)
+    return _over_images(model, images, bs, do, progress)
 
 def reconstruction_error(
     model, # a network or a `Learner`
     images:Images, # of the network's size
     bs:int=1024, # images in a batch
+    progress=noop, # wraps the batches, as `tqdm` does; default nothing is shown
 ):
     "The mean squared error of each image's reproduction, over the network's own channels: float32 (N,)."
-    return _over_images(model, images, bs, lambda m, x: (m(x) - x).pow(2).mean((1, 2, 3)))
+    return _over_images(model, images, bs, lambda m, x: (m(x) - x).pow(2).mean((1, 2, 3)), progress)
 
 # %% ../nbs/04_latents.ipynb #526a92fe
 def generate(
@@ -85,12 +89,21 @@ def interpolate(
     return np.linspace(a, b, n, dtype=np.float32)
 
 # %% ../nbs/04_latents.ipynb #2be342ee
+def _without_itself(i, d):
+    "Indices and distances (N,n+1) of everybody's nearest without his own: (N,n) each."
+    other = i != np.arange(len(i))[:, None]
+    other[other.all(1), -1] = False                    # among so many just like him that he is not there himself: the last one goes
+    return i[other].reshape(len(i), -1), d[other].reshape(len(i), -1)
+
 def neighbours(
     latents, # where to look, (N,n_latent)
     of=None, # for whose neighbours, (M,n_latent); default for each of `latents`, itself left out
     n:int=10, # how many of them
+    progress=noop, # wraps the parts, each of 4096 lookups, as `tqdm` does; default nothing is shown
 ):
     "The `n` nearest of `latents` to each of `of`, nearest first: indices (M,n) and Euclidean distances (M,n)."
     if n > len(latents) - (of is None): raise ValueError(f'there are no {n} neighbours among {len(latents)} images')
-    d, i = NearestNeighbors(n_neighbors=n).fit(latents).kneighbors(of)
-    return i, d
+    known, whose = NearestNeighbors(n_neighbors=n + (of is None)).fit(latents), latents if of is None else of
+    parts = [known.kneighbors(whose[k:k+4096]) for k in progress(range(0, max(1, len(whose)), 4096))]
+    d, i = (np.concatenate(p) for p in zip(*parts))
+    return (i, d) if of is not None else _without_itself(i, d)

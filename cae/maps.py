@@ -6,9 +6,12 @@
 __all__ = ['group_colors', 'none_color', 'Map', 'map_method', 'fit_map', 'group_color', 'plot_map', 'NearestMap']
 
 # %% ../nbs/05_maps.ipynb #2f7b6ca1
-import logging, time
+import logging
+from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 import numpy as np, scipy.sparse as sp, torch, matplotlib as mpl, matplotlib.pyplot as plt, matplotlib.patheffects as pe
+from fastcore.basics import noop
 from fastprogress.fastprogress import progress_bar
 from openTSNE import TSNE
 from scipy.ndimage import gaussian_filter
@@ -34,9 +37,11 @@ class Map:
     def pulled(self,
         exaggeration:float=2, # how much stronger than in textbook t-SNE attraction is now
         n_iter:int=100, # for so many steps
+        progress=noop, # wraps the steps, as `tqdm` does; default nothing is shown
     ):
         "Where the points go when attraction grows: float32 (N,2). The map itself stays as it is."
-        return np.asarray(self.embedding.optimize(n_iter, exaggeration=exaggeration, momentum=.8), dtype=np.float32)
+        with _steps(progress, n_iter) as how: pulled = self.embedding.optimize(n_iter, exaggeration=exaggeration, momentum=.8, **how)
+        return np.asarray(pulled, dtype=np.float32)
 
     def affinities(self):
         "How much each point counts as a neighbour of each other, by their latents: sparse (N,N), every row sums to 1."
@@ -53,17 +58,27 @@ def _check(latents, least):
     if len(bad): raise ValueError(f'{len(bad)} of {len(latents)} latents have NaN or infinite numbers, the first is number {bad[0]}')
     return latents
 
-def _show_progress(early, late):
-    "A callback for openTSNE that moves a progress bar over its two phases."
-    bar = progress_bar(range(early + late), leave=False)
-    bar.update(0)                                        # shown while the neighbours are looked up
-    seen = [0, 0]                                        # iterations before this phase, and in it
+def _teller(progress, total):
+    "A function to be told how many of `total` parts are done by now; it goes on so far in what `progress` makes of them."
+    bar, told = iter(progress(range(total))), -1
+    def tell(done):
+        nonlocal told
+        while told < done:
+            next(bar, None)
+            told += 1
+    tell(0)                                              # a bar is shown from the beginning
+    return tell
+
+@contextmanager
+def _steps(progress, n, before=0):
+    "While openTSNE takes its `n` steps, and before them does what lasts as long as `before` of them, `progress` goes through all these: what openTSNE has to be given."
+    tell, seen = _teller(progress, before + n), [0, 0]   # steps of earlier phases, and of this one
     def step(i, error, embedding):
-        if not any(seen): bar.start_t = time.time()      # the time left is reckoned from the first iteration
         if i < seen[1]: seen[0] += seen[1]
         seen[1] = i
-        bar.update(min(seen[0] + i, early + late))
-    return step
+        tell(before + sum(seen))
+    yield {} if progress is noop else dict(callbacks=[step], callbacks_every_iters=10)
+    tell(before + n)
 
 def map_method(
     n, # how many points there are to map
@@ -77,26 +92,26 @@ def fit_map(
     perplexity:float=30, # about how many neighbours count for a point; at most a thirtieth of the points, but 5
     n_iter:int=250, # steps after the 100 early ones, in which attraction is twelve times as strong
     exaggeration:float=1.25, # how much stronger than in textbook t-SNE (1) attraction stays to the end
-    progress:bool=True, # show a progress bar?
+    progress=True, # show a progress bar? Or what wraps the steps as `tqdm` does
     start=None, # where each point lies to begin with, (N,2), on another map of the same images; the early steps are then left out
     n_jobs:int=-1, # threads of openTSNE; default one for each core
     method:str=None, # 'opentsne' (CPU) or 'torchdr' (GPU if there is one); default as `map_method` says
 ):
     "The t-SNE `Map` of `latents` (van der Maaten and Hinton 2008); on the CPU the same seed and machine give the same map."
-    latents = _check(latents, 10)
+    latents, progress = _check(latents, 10), partial(progress_bar, leave=False) if progress is True else progress or noop
     method, perplexity = method or map_method(len(latents)), min(perplexity, max(5, len(latents)/30), (len(latents) - 1)/3)
     if start is not None and np.shape(start) != (len(latents), 2): raise ValueError(f'{len(latents)} latents cannot start at {np.shape(start)}')
     if method == 'torchdr': return _fit_torchdr(latents, seed, perplexity, n_iter, exaggeration, progress, start)
     if method != 'opentsne': raise ValueError(f"method is 'opentsne' or 'torchdr', not {method!r}")
-    early = 100 if start is None else 0
-    how = dict(callbacks=[_show_progress(early, n_iter)], callbacks_every_iters=10) if progress else {}
+    early, how = 100 if start is None else 0, {}
     if start is not None:
         how['initialization'] = np.array(start, dtype=float)
         logging.getLogger('openTSNE.tsne').setLevel(logging.ERROR)               # it would warn that this is no small beginning
     elif np.ptp(latents, axis=0).max() == 0: how['initialization'] = 'random'      # all alike: no direction to begin with
-    tsne = TSNE(perplexity=perplexity, early_exaggeration_iter=early, initial_momentum=.8, n_iter=n_iter,
-                exaggeration=exaggeration, random_state=seed, n_jobs=n_jobs, **how)
-    return Map(tsne.fit(latents))
+    with _steps(progress, early + n_iter, before=min(100, len(latents)//100)) as told:       # to look up neighbours takes about so many
+        tsne = TSNE(perplexity=perplexity, early_exaggeration_iter=early, initial_momentum=.8, n_iter=n_iter,
+                    exaggeration=exaggeration, random_state=seed, n_jobs=n_jobs, **how, **told)
+        return Map(tsne.fit(latents))
 
 # %% ../nbs/05_maps.ipynb #dccb0f3a
 group_colors = ['#332288', '#cc6677', '#117733', '#88ccee', '#ee7733', '#882255', '#44aa99', '#ddcc77', '#999933', '#aa4499']
@@ -198,9 +213,10 @@ class NearestMap(Map):
     def pulled(self,
         exaggeration:float=2, # how much stronger than in textbook t-SNE attraction is now
         n_iter:int=100, # for so many steps
+        progress=noop, # wraps the steps, as `tqdm` does; default nothing is shown
     ):
         "Where the points go when attraction grows: float32 (N,2). The map itself stays as it is."
-        return fit_map(self.latents, n_iter=n_iter, exaggeration=exaggeration, start=self.xy, progress=False, method=self.method).xy
+        return fit_map(self.latents, n_iter=n_iter, exaggeration=exaggeration, start=self.xy, progress=progress, method=self.method).xy
 
     def affinities(self, n=30):
         "How much each point counts as a neighbour of each other: sparse (N,N); the `n` nearest share alike, every row sums to 1."
@@ -229,7 +245,6 @@ def _fit_torchdr(latents, seed, perplexity, n_iter, exaggeration, progress, star
                         early_exaggeration_iter=early, early_exaggeration_coeff=12/exaggeration if early else 1, repulsion_strength=1/exaggeration,
                         n_negatives=int(np.clip(2e7/n, 5, 100)), process_duplicates=False)
         tsne.affinity_in._distance_matrix = distances
-        if progress:
-            show, end = _show_progress(0, early + n_iter), tsne.on_training_step_end
-            tsne.on_training_step_end = lambda: (end(), show(int(tsne.n_iter_) + 1, None, None))
+        tell, end = _teller(progress, early + n_iter), tsne.on_training_step_end
+        tsne.on_training_step_end = lambda: (end(), tell(int(tsne.n_iter_) + 1))
         return NearestMap(latents, tsne.fit_transform(x).detach().cpu().numpy(), method='torchdr')
