@@ -89,15 +89,6 @@ def _figures(images, errors, found):
                       clustering_accuracy=clustering_accuracy(images.labels, found.labels),
                       nmi=float(normalized_mutual_info_score(images.labels, found.labels)))
 
-def _png(ax):
-    "The figure of `ax`, which is then closed, as the bytes of a PNG file."
-    import matplotlib.pyplot as plt
-    from io import BytesIO
-    buf = BytesIO()
-    ax.figure.savefig(buf, format='png', dpi=150, bbox_inches='tight')
-    plt.close(ax.figure)
-    return buf.getvalue()
-
 def _table(**columns):
     "The columns as the text of a CSV file."
     import pandas as pd
@@ -133,43 +124,37 @@ def _neighbours_csv(images, near):
     names = np.array(images.names, dtype=object)
     return _table(name=names, **{f'neighbour{k + 1}': names[col] for k, col in enumerate(near.T)})
 
-def _some(images, n):
-    "Indices of at most `n` images, evenly spaced."
-    import numpy as np
-    return np.linspace(0, len(images) - 1, min(n, len(images))).astype(int)
+def _finished_files(images, card, report):
+    "What a folder of answers holds, in the order in which it is written."
+    drawn = ['map', 'groups', 'unsure', 'reproductions', 'neighbours', 'losses'] + ['confusion']*(images.labels is not None)
+    tables = ['latents.npy', 'images.csv', 'neighbours.csv'] + ['card.csv']*(card is not None) + ['skipped.csv']*bool(images.skipped)
+    return ['model.json', 'model.safetensors', *tables, *(f'{name}.png' for name in drawn), 'map.html', 'report.html', 'report.json']
 
-def _pictures(images, learn, losses, found, near):
-    "How each picture of the answers is drawn: its name → a function that gives its axes."
-    from cae.clusters import contact_sheet, plot_confusion, show_unsure
-    from cae.images import show_rows
-    from cae.latents import reconstruct
-    from cae.maps import plot_map
-    some, six = images[_some(images, 10)], _some(images, 6)
-    res = dict(reproductions=lambda: show_rows({'original': some, 'reproduction': reconstruct(learn, some)}),
-               neighbours=lambda: show_rows({f'{i + 1}': images[[i]] + images[near[i]] for i in six}, n=10),
-               losses=lambda: losses,
-               map=lambda: plot_map(found.map, found.labels, title=f'{len(images):,} images; groups found: {found.n_clusters}'),
-               groups=lambda: contact_sheet(images, found).flat[0],
-               unsure=lambda: show_unsure(images, found)[0])
-    return res if images.labels is None else res | dict(confusion=lambda: plot_confusion(images.labels, found.labels, images.classes))
-
-def _contents(images, learn, losses, found, errors, near, card):
-    "How the content of each table and picture is made: the file's name → a function that gives its bytes or text."
-    res = {'latents.npy': lambda: _npy(found.latents), 'images.csv': lambda: _csv(images, found, errors), 'neighbours.csv': lambda: _neighbours_csv(images, near)}
-    res |= {f'{name}.png': lambda draw=draw: _png(draw()) for name, draw in _pictures(images, learn, losses, found, near).items()}
-    return res if card is None else res | {'card.csv': lambda: card.to_csv(index_label='measure', lineterminator='\n')}
+def _headline(report):
+    "A run in one line."
+    h, w = report['size']
+    return f'{report["images"]:,} images of {h}×{w} · {report["groups"]} groups · {report["n_latent"]} numbers an image'
 
 def _write(out, images, learn, losses, found, errors, near, card, report, progress=iter):
-    "Leave everything in the folder `out`, each file whole; `progress` wraps the files."
-    from cae.explorer import save_explorer
+    "Leave everything in the folder `out`, each file whole, the report last; `progress` wraps the files."
+    from cae.explorer import figure_png, pictures, save_explorer, save_report
     from cae.learner import save, write_whole
-    def page(path): save_explorer(path, images, found.map, found, learn, title=Path(report['source']).name, errors=errors, near=near)
-    files = {'model': lambda path: save(learn.model, path)}
-    files |= {name: lambda path, make=make: write_whole(path, make()) for name, make in _contents(images, learn, losses, found, errors, near, card).items()}
-    files |= {'map.html': page, 'skipped.csv': lambda path: _write_skipped(path, images),
-              'report.json': lambda path: write_whole(path, json.dumps(report, indent=2, ensure_ascii=False) + '\n')}
-    for name in ('confusion.png', 'card.csv'): (out/name).unlink(missing_ok=True)      # of a run before this one
-    for name, write in progress(files.items()): write(out/name)
+    title, shown, facts = Path(report['source']).name, [], {k: v for k, v in report.items() if k not in ('files', 'settings')}
+    drawn = pictures(images, found, learn, losses, near)
+    def picture(path):
+        name, about, ax = next(drawn)
+        shown.append((name, about, figure_png(ax)))
+        write_whole(path, shown[-1][2])
+    def text(make): return lambda path: write_whole(path, make())
+    how = {'model.json': lambda path: save(learn.model, path.with_suffix('')), 'model.safetensors': lambda path: None,      # both at once
+           'latents.npy': text(lambda: _npy(found.latents)), 'images.csv': text(lambda: _csv(images, found, errors)),
+           'neighbours.csv': text(lambda: _neighbours_csv(images, near)), 'card.csv': text(lambda: card.to_csv(index_label='measure', lineterminator='\n')),
+           'skipped.csv': lambda path: _write_skipped(path, images),
+           'map.html': lambda path: save_explorer(path, images, found.map, found, learn, title=title, errors=errors, near=near),
+           'report.html': lambda path: save_report(path, shown, facts, card, title, _headline(report), page='map.html'),
+           'report.json': text(lambda: json.dumps(report, indent=2, ensure_ascii=False) + '\n')}
+    for name in ('report.json', 'confusion.png', 'card.csv', 'skipped.csv'): (out/name).unlink(missing_ok=True)      # of a run before this one
+    for name in progress(report['files']): how.get(name, picture)(out/name)
 
 def _chosen(report):
     "What was chosen for these images, in words."
@@ -191,6 +176,89 @@ def _plot_losses(recorder):
     ax.yaxis.set_major_formatter('{x:.3g}')
     ax.minorticks_off()
     return ax
+
+# %% ../nbs/09_cli.ipynb #dce6ec0e
+def _other(settings, old):
+    "In which of `settings` an older run differs, in words; nothing if it does not."
+    if not isinstance(old, dict): return 'by another version'
+    return ', '.join('other images' if k == 'images' else f'{k.replace("_", "-")} {"by default" if old.get(k) is None else old[k]}, not {"by default" if v is None else v}'
+                     for k, v in settings.items() if old.get(k) != v)
+
+def _fingerprint(images):
+    "The SHA-256 of pixels, names and labels."
+    import hashlib
+    res = hashlib.sha256(f'{images.pixels.shape} {images.names} {images.classes}'.encode(errors='surrogateescape'))
+    for x in (images.pixels, images.labels):
+        if x is not None: res.update(x.data if x.flags.c_contiguous else x.tobytes())
+    return res.hexdigest()
+
+def _settings_at(path):
+    "The settings in a JSON file of ours, `None` if there is no such file."
+    if not path.exists(): return None
+    try: return json.loads(path.read_bytes()).get('settings', 'unknown')
+    except (ValueError, AttributeError): return 'unknown'
+
+class _Run:
+    "What is finished of a run whose answers go to the folder `out`, so that it can be taken up again."
+    def __init__(self, out, settings): self.out, self.folder, self.settings = Path(out), Path(out)/'.unfinished', settings
+    def path(self, name): return self.folder/name
+
+    def check(self):
+        "Complain if there are answers, or parts of them, of another run."
+        for path, what in ((self.path('run.json'), 'a run that was cut off'), (self.out/'report.json', 'the answers of another run')):
+            old = _settings_at(path)
+            if old is not None and (other := _other(self.settings, old)):
+                raise ValueError(f'{self.out}: holds {what} ({other}); choose another folder with --out, or lose that one with --anew')
+
+    def finished(self):
+        "The report, if all answers are there already."
+        path = self.out/'report.json'
+        if not path.exists(): return None
+        report = json.loads(path.read_bytes())
+        return report if all((self.out/name).exists() for name in report.get('files', [''])) else None
+
+    def begin(self, report):
+        "Take up what is there; `report` gets the seconds that it took."
+        self.folder.mkdir(exist_ok=True)
+        for part in [*self.out.glob('.*.part'), *self.folder.glob('.*.part')]: part.unlink(missing_ok=True)      # of a process that was killed
+        path = self.path('run.json')
+        if path.exists(): report['seconds'] |= {k: round(v + report['seconds'].get(k, 0), 2) for k, v in json.loads(path.read_bytes())['seconds'].items()}
+        self.note(report)
+
+    def note(self, report):
+        "Keep the settings, and how long what is finished took."
+        from cae.learner import write_whole
+        write_whole(self.path('run.json'), json.dumps(dict(settings=self.settings, seconds=report['seconds'])))
+
+    def once(self, name, make, write, read):
+        "What the file called `name` holds; made and kept if there is no such file."
+        from cae.learner import write_whole
+        path = self.path(name)
+        if path.exists(): return read(path)
+        res = make()
+        write_whole(path, write(res))
+        return res
+
+    def forget(self):
+        "Take away what was kept."
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def close(self):
+        "Take away what was kept if nothing was finished."
+        if self.folder.is_dir() and {p.name for p in self.folder.iterdir()} <= {'run.json'}: self.forget()
+
+@contextmanager
+def _alone(out):
+    "Complain if another process is at work in the folder `out`; it goes unnoticed where files cannot be locked."
+    try: import fcntl
+    except ImportError: return (yield)
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        try: fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError: raise ValueError(f'{out}: another run is at work there') from None
+        except OSError: pass
+        yield
+    finally: os.close(folder)
 
 # %% ../nbs/09_cli.ipynb #8f1f7469
 def _check_source(source):
@@ -251,11 +319,11 @@ def _say_epoch(step):
         if isinstance(row[0], int): step.say(f'  epoch {row[0] + 1}: error {row[1]:.5f}, of those held back {row[2]:.5f} ({row[-1]})')
     return say
 
-def _train(model, train, valid, how, seed, report):
-    "A `Learner` whose `model` has learnt `train` as `how`, a `plan`, says."
+def _train(model, train, valid, how, seed, report, state=None):
+    "A `Learner` whose `model` has learnt `train` as `how`, a `plan`, says; its `state` is kept in that file, and taken up if it is there."
     from cae.clusters import _Batches
     from cae.images import Distort, dataloaders
-    from cae.learner import autoencoder_learner, lsuv
+    from cae.learner import Resume, autoencoder_learner, lsuv
     augment = how['augment'] and Distort(**how['augment'], seed=seed)
     dls = dataloaders(train, valid=valid, bs=how['bs'], seed=seed, augment=augment, denoise=False)
     learn = autoencoder_learner(dls, model, wd=how['wd'])
@@ -263,23 +331,64 @@ def _train(model, train, valid, how, seed, report):
     few = learn.no_logging() if how['epochs'] > 20 else nullcontext()              # hundreds of lines say less than a bar
     with _Step(report, 'training') as step:
         learn.logger = _say_epoch(step)                                            # in place of fastai's table
-        with few, learn.no_bar(): learn.fit_one_cycle(how['epochs'], how['lr'], cbs=_Batches(step.of))
+        with few, learn.no_bar(): learn.fit_one_cycle(how['epochs'], how['lr'], cbs=[*([Resume(state)] if state else []), _Batches(step.of)])
     report.update(how)
     return learn
 
 # %% ../nbs/09_cli.ipynb #4026f4a2
-def _answers(learn, images, model, seed, report):
-    "The `Groups` of `images`, after the network has been taught by them and learnt; and the report card. The seed's are left plain, without a card."
-    from cae.clusters import discover, refine, report_card
+def _known_so_far(learn):
+    "What learning changes: the weights, and where the generators of batches stand; arrays by name."
+    from cae.learner import _generators
+    return {f'model.{k}': v.cpu().numpy() for k, v in learn.model.state_dict().items()} | {f'random.{k}': g.get_state().numpy() for k, g in _generators(learn.dls.train).items()}
+
+def _take_up(path, learn):
+    "The `Groups` kept at `path`, and in `learn` what was known when they were."
+    import torch
+    from cae.clusters import load_groups
+    from cae.learner import _generators
+    found, more = load_groups(path)
+    learn.model.load_state_dict({k[6:]: torch.from_numpy(v) for k, v in more.items() if k.startswith('model.')})
+    for k, g in _generators(learn.dls.train).items(): g.set_state(torch.from_numpy(more[f'random.{k}']))
+    return found
+
+def _first_groups(learn, images, seed, report):
+    "The `Groups` of `images` as the network sees them after its training."
+    from cae.clusters import discover
     from cae.latents import vectorize
     from cae.maps import fit_map
     with _Step(report, 'vectorizing') as step: latents = vectorize(learn, images, progress=step.of)
     with _Step(report, 'mapping') as step: themap = fit_map(latents, seed=seed, progress=step.of)
-    with _Step(report, 'grouping') as step: found = discover(latents, themap, progress=step.of)
+    with _Step(report, 'grouping') as step: return discover(latents, themap, progress=step.of)
+
+def _taught(run, learn, images, found, keep, seed, report):
+    "The `Groups` after the network has been taught by them; rounds that are finished, or epochs of one, are not done again."
+    from cae.clusters import refine
+    from cae.learner import Resume
+    if found.rounds and not found.rounds[-1]['kept']: return found
+    with _Step(report, 'refining') as step:
+        res = refine(learn, images, found, seed=seed, progress=step.of, begin=len(found.rounds), cbs=lambda r: Resume(run.path(f'lesson{r}.safetensors')), after=keep)
+    keep(res)
+    return res
+
+def _answers(run, learn, images, model, seed, report):
+    "The `Groups` of `images`, after the network has been taught by them and learnt; and the report card. The seed's are left plain, without a card."
+    import pandas as pd
+    from cae.clusters import report_card, save_groups
+    path = run.path('groups.safetensors')
+    def keep(found):
+        save_groups(found, path, **_known_so_far(learn))
+        run.note(report)
+        return found
+    found = _take_up(path, learn) if path.exists() else keep(_first_groups(learn, images, seed, report))
     if model == 'seed': return found, None
-    with _Step(report, 'refining') as step: found = refine(learn, images, found, seed=seed, progress=step.of)
+    found = _taught(run, learn, images, found, keep, seed, report)
     print(_refined(found.rounds), flush=True)
-    with _Step(report, 'judging') as step: return found, report_card(found.latents, images, found, learn, seed=seed, progress=step.of)
+    def judge():
+        with _Step(report, 'judging') as step: return report_card(found.latents, images, found, learn, seed=seed, progress=step.of)
+    def read(path):
+        card = pd.read_csv(path, index_col=0, float_precision='round_trip')
+        return card.assign(source=card.source.fillna(''))
+    return found, run.once('card.csv', judge, lambda card: card.to_csv(), read)
 
 def _refined(rounds):
     "What came of teaching the network its own groups, in words."
@@ -296,35 +405,59 @@ def discover_images(
     n_latent:int=None, # length of the latent vector; default by `plan`, 128 for the seed
     epochs:int=None, # default by `plan`
     seed:int=42, # of everything that is random
+    anew:bool=False, # begin anew, whatever the folder holds? Otherwise a run that was cut off goes on, and one that is finished is left as it is
 ):
-    "The whole job on the images of `source`; everything is left in `out`, and the report is returned as a dict."
+    "The whole job on the images of `source`; everything is left in `out`, and the report is returned as a dict. A `ValueError` if `out` holds another run."
     _check_places(source, out)
+    asked = dict(version=_version(), model=model, n_latent=n_latent, epochs=epochs, seed=seed)
+    if not anew: _Run(out, asked).check()                        # what can be refused is refused before an hour of reading
     from cae.learner import plan
     from fastai.torch_core import set_seed
     report = dict(source=str(source), seed=seed, model=model, seconds={})
     set_seed(seed, reproducible=True)
     images = _collection(source, model, report)
+    run = _Run(out, asked | dict(images=_fingerprint(images)))
+    if not anew:
+        run.check()
+        if done := run.finished(): return _done(run, done)
     train, valid = _split(source, images)
     how = plan(train, framed=report['crop'] == 'frame', epochs=epochs)
     if model == 'seed': how |= dict(n_latent=128, augment=None)
     if n_latent: how |= dict(n_latent=n_latent)
     network = _fitting(model, images, source, how['n_latent'])
     print(_chosen(report | how), flush=True)
-    with _folder(out) as out:                                    # made now, lest an hour's training find no place to go
-        learn = _train(network, train, valid, how, seed, report)
-        _finish(out, learn, images, seed, report)
+    with _folder(out) as folder, _alone(folder):                 # made now, lest an hour's training find no place to go
+        if anew: run.forget()
+        try:
+            run.begin(report)
+            learn = _train(network, train, valid, how, seed, report, run.path('training.safetensors'))
+            run.note(report)
+            _finish(run, learn, images, seed, report)
+        finally: run.close()
     return report
 
-def _finish(out, learn, images, seed, report):
-    "All that comes after the training, left in the folder `out`."
+def _done(run, report):
+    "The report of a run that was finished before."
+    run.forget()
+    print(f'{run.out} has the answers already; nothing was done again', flush=True)
+    return report
+
+def _finish(run, learn, images, seed, report):
+    "All that comes after the training, left in the folder of the run."
+    import numpy as np
     from cae.latents import neighbours, reconstruction_error
     losses = _plot_losses(learn.recorder)
-    found, card = _answers(learn, images, report['model'], seed, report)
-    with _Step(report, 'neighbours') as step: near = neighbours(found.latents, n=min(9, len(images) - 1), progress=step.of)[0]
-    with _Step(report, 'errors') as step: errors = reconstruction_error(learn, images, progress=step.of)
+    found, card = _answers(run, learn, images, report['model'], seed, report)
+    def nearest():
+        with _Step(report, 'neighbours') as step: return neighbours(found.latents, n=min(9, len(images) - 1), progress=step.of)[0]
+    def measured():
+        with _Step(report, 'errors') as step: return reconstruction_error(learn, images, progress=step.of)
+    near, errors = (run.once(name, make, _npy, np.load) for name, make in (('neighbours.npy', nearest), ('errors.npy', measured)))
     report |= _figures(images, errors, found)
     with learn.no_bar(): report['valid_mse'] = float(learn.validate()[0])
-    with _Step(dict(seconds={}), 'writing') as step: _write(out, images, learn, losses, found, errors, near, card, report, progress=step.of)
+    report |= dict(files=_finished_files(images, card, report), settings=run.settings)
+    with _Step(dict(seconds={}), 'writing') as step: _write(run.out, images, learn, losses, found, errors, near, card, report, progress=step.of)
+    run.forget()
 
 # %% ../nbs/09_cli.ipynb #c090000a
 def _stem(model):
@@ -470,8 +603,9 @@ def _placed(network, images, found, names, shift, report):
 def _write_placed(out, images, found, shift, table):
     "Leave the table and its picture in the folder `out`, each file whole."
     import numpy as np
+    from cae.explorer import figure_png
     from cae.learner import write_whole
-    picture = _png(_plot_placed(found, np.stack([table['x'], table['y']], 1), table['cluster'], shift))
+    picture = figure_png(_plot_placed(found, np.stack([table['x'], table['y']], 1), table['cluster'], shift))
     _write_skipped(out/'placed-skipped.csv', images)
     write_whole(out/'placed.csv', _table(**table))
     write_whole(out/'placed.png', picture)
@@ -613,7 +747,10 @@ def _summary(report, out):
     return '\n'.join(lines + _say_skipped(report, 'skipped.csv') + [f'all of it is in {out}'])
 
 def _discover(args, tell):
-    report = discover_images(args.source, args.out, args.model, args.n_latent, args.epochs, args.seed)
+    try: report = discover_images(args.source, args.out, args.model, args.n_latent, args.epochs, args.seed, args.anew)
+    except KeyboardInterrupt:
+        if (Path(args.out)/'.unfinished').exists(): _error(f'what is finished is kept in {args.out}; the same command goes on from there')
+        raise
     tell(report, _summary(report, args.out))
 
 def _vectorize(args, tell):
@@ -648,6 +785,7 @@ def _parser():
     d.add_argument('--n-latent', type=_whole_number(1), metavar='N', help='length of the latent vector (default: 64, fewer for tiny images; 128 for seed)')
     d.add_argument('--epochs', type=_whole_number(1), metavar='N', help='passes over the images (default: 8, more where there are few)')
     d.add_argument('--seed', type=_whole_number(0), default=42, metavar='N', help='of everything that is random (default: 42)')
+    d.add_argument('--anew', action='store_true', help='begin anew, whatever DIR holds; otherwise a run that was cut off goes on')
     _add_others(sub)
     return p
 
@@ -713,14 +851,14 @@ def _output(args):
 
 def _version():
     from importlib.metadata import version
-    print('cae', version('cae'))
+    return version('cae')
 
 # %% ../nbs/09_cli.ipynb #c0900020
 def _do(argv):
     "What was typed: its exit code, if the input is wrong 1."
     p = _parser()
     args = p.parse_args(argv)
-    if args.version: return _version()
+    if args.version: return print('cae', _version())
     if not args.command: p.error('what should be done? try: cae discover')
     tell = _tell(args, sys.stdout)
     os.environ['MPLBACKEND'] = 'Agg'                                               # pictures go into files; no window is needed
