@@ -32,6 +32,7 @@ from .maps import _teller
 from fastai.callback.core import Callback       # fastai after ours, which keep its warnings at import to themselves
 from fastai.data.core import DataLoaders
 from fastcore.basics import noop
+from fastcore.foundation import L
 
 # %% ../nbs/06_clusters.ipynb #704c3478
 def landscape(
@@ -249,7 +250,7 @@ def _teach(learn, groups, epochs, weight, seed, progress=noop, cbs=()):
         torch.manual_seed(seed)
         taught = autoencoder_learner(DataLoaders(dl, learn.dls.valid, device=dl.device), _Taught(learn.model, int(groups.max()) + 1).to(dl.device),
                                      loss_func=_taught_loss(weight), metrics=[], wd=learn.wd)
-        with taught.no_bar(), taught.no_logging(): taught.fit_one_cycle(epochs, .003*(dl.bs/128)**.5, cbs=[_Batches(progress), *cbs])
+        with taught.no_bar(), taught.no_logging(): taught.fit_one_cycle(epochs, .003*(dl.bs/128)**.5, cbs=[_Batches(progress), *L(cbs)])
 
 # %% ../nbs/06_clusters.ipynb #0a694d8c
 def _held_back(found, sure, idxs, seed):
