@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/99_all.ipynb #53324db7
-from . import images, layers, models, learner, latents, maps, clusters, explorer, bands
+from . import images, layers, models, learner, latents, maps, clusters, explorer, bands, elsewhere
 from .images import *
 from .layers import *
 from .models import *
@@ -16,6 +16,7 @@ from .maps import *
 from .clusters import *
 from .explorer import *
 from .bands import *
+from .elsewhere import *
 from fastai.torch_core import set_seed
 
-__all__ = [name for chapter in (images, layers, models, learner, latents, maps, clusters, explorer, bands) for name in chapter.__all__] + ['set_seed']
+__all__ = [name for chapter in (images, layers, models, learner, latents, maps, clusters, explorer, bands, elsewhere) for name in chapter.__all__] + ['set_seed']
