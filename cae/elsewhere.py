@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, Transfo
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from .images import *
 from .models import *
+from .models import _check_size
 from .learner import *
 from .learner import _needs
 from .latents import *
@@ -67,6 +68,7 @@ def export_onnx(
 ):
     "Write a part of `model` as an ONNX file for float32 batches of any length, images in [0, 1], (N,C,H,W); returns its path."
     if part not in _parts: raise ValueError(f"the parts of a network are 'encoder', 'decoder' and 'autoencoder', not {part!r}")
+    if not Path(path).parent.is_dir(): raise ValueError(f'{path}: there is no such folder')
     for package in ('onnx', 'onnxscript'): _needs('export_onnx', package, package, 'onnx')
     (do, takes, gives), (net, about) = _parts[part], _copied(model)
     x = torch.zeros(2, net.n_latent) if part == 'decoder' else torch.zeros(2, net.channels, *net.size)
@@ -89,7 +91,7 @@ def _layout(n, shape, size, channels):
     "How `n` features are a picture, (C,H,W): as `shape` says or else `size`; without either, the smallest square."
     if shape is not None: return (1,)*(3 - len(shape)) + shape
     if size is None: return 1, *2*[max(4, math.isqrt(n - 1) + 1)]
-    chw = channels, *(size if isinstance(size, (tuple, list)) else (size, size))
+    chw = channels, *_check_size(size)
     if math.prod(chw) != n: raise ValueError(f'rows of {n} features are no images of {"×".join(map(str, chw))}')
     return chw
 
