@@ -17,6 +17,7 @@ setup(
     package_data={'cae': ['data/mnist/*', 'page/*']},
     install_requires=cfg['requirements'].split(),
     extras_require={'gpu': cfg['gpu_requirements'].split(), 'widgets': cfg['widgets_requirements'].split(),
-                    'dev': ' '.join(cfg[f'{k}_requirements'] for k in ('dev', 'gpu', 'widgets')).split()},
+                    'onnx': cfg['onnx_requirements'].split(),
+                    'dev': ' '.join(cfg[f'{k}_requirements'] for k in ('dev', 'gpu', 'widgets', 'onnx')).split()},
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': ['cae=cae._modidx:d']},
 )

@@ -7,7 +7,6 @@ __all__ = ['save_explorer', 'figure_png', 'explore', 'walk', 'vary', 'pictures',
 
 # %% ../nbs/07_explorer.ipynb #f3b2cf28
 import base64, hashlib, html, json, re, warnings
-from importlib import import_module
 from importlib.resources import files
 from io import BytesIO
 import matplotlib as mpl, matplotlib.pyplot as plt, numpy as np, pandas as pd, torch, torch.nn.functional as F
@@ -21,6 +20,7 @@ from sklearn.decomposition import PCA
 from .images import *
 from .images import _strip
 from .learner import *
+from .learner import _needs
 from .latents import *
 from .maps import *
 from .maps import _heart
@@ -169,11 +169,6 @@ def save_explorer(
     return write_whole(path, _page(about, _points(xy), columns, _sheets(images, order, tile, across, down, model)))
 
 # %% ../nbs/07_explorer.ipynb #4bdda3f7
-def _needs(who, what, module):
-    "The `module` of the optional package `what`; if it is missing, an error that says how `who` gets it."
-    try: return import_module(module)
-    except ImportError as e: raise ModuleNotFoundError(f"{who} needs {what}: pip install 'cae[widgets]'", name=module) from e
-
 def figure_png(
     ax, # matplotlib axes; their figure is closed afterwards
     dpi:int=150, # dots an inch
@@ -262,7 +257,7 @@ def explore(
     height:int=560, # of the widget, in pixels
 ):
     "The map as a `jscatter.Scatter`: point at an image to see it; draw a line around some with the lasso, and `.selection()` has their indices, (M,)."
-    jscatter = _needs('explore', 'jupyter-scatter', 'jscatter')
+    jscatter = _needs('explore', 'jupyter-scatter', 'jscatter', 'widgets')
     _check_lengths(len(images), **{'images in groups': found})
     texts = _group_names(found, names)
     table = _known(images, found, texts, _hover_picture(images, model))
@@ -306,7 +301,7 @@ def walk(
     height:int=224, # of an image, in pixels
 ):
     "A widget with a slider that goes from image `a` to image `b` on the straight line between their latents, and what the network draws there."
-    w = _needs('walk', 'ipywidgets', 'ipywidgets')
+    w = _needs('walk', 'ipywidgets', 'ipywidgets', 'widgets')
     for i in (a, b): _check_number(i, images)
     if n < 2: raise ValueError(f'a way has two ends, so at least 2 steps, not {n}')
     ends, width = images[[a, b]], _width(images.size, height)
@@ -352,7 +347,7 @@ def vary(
     height:int=224, # of an image, in pixels
 ):
     "A widget with a slider for each of a group's main directions (Pearson 1901), what the network draws there, and the member that is nearest to it."
-    w = _needs('vary', 'ipywidgets', 'ipywidgets')
+    w = _needs('vary', 'ipywidgets', 'ipywidgets', 'widgets')
     _check_lengths(len(images), **{'images in groups': found})
     members = np.flatnonzero(found.labels == group)
     if group < 0 or not len(members): raise ValueError(f'there is no group {group!r}; the groups are 0 to {found.n_clusters - 1}')

@@ -11,6 +11,7 @@ __all__ = ['amp_mode', 'StopAtNaN', 'keep_memory', 'AutoencoderLearner', 'autoen
 import ctypes, hashlib, json, os, time
 from contextlib import nullcontext, suppress
 from functools import cache
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
@@ -262,6 +263,12 @@ def write_whole(
         try: os.fsync(folder)
         finally: os.close(folder)
     return path
+
+# %% ../nbs/03_learner.ipynb #883d6c98
+def _needs(who, what, module, extra):
+    "The `module` of the optional package `what`; if it is missing, an error that says how `who` gets it, by which `extra` of ours."
+    try: return import_module(module)
+    except ImportError as e: raise ModuleNotFoundError(f"{who} needs {what}: pip install 'cae[{extra}]'", name=module) from e
 
 # %% ../nbs/03_learner.ipynb #6673b19d
 _architectures = {      # name → class and its arguments, each also an attribute
