@@ -96,6 +96,7 @@ def _idx_parts(f, path, most):
     "The shape in the header of the open IDX file `f`, and at most one byte more than that promises, or than `most`."
     start = f.read(4)
     if len(start) < 4 or start[:3] != b'\0\0\x08':
+        while f.read(2**20) and f.tell() < most: pass                   # of a damaged gzip file that is said first
         raise ValueError(f'{path}: not an IDX file of bytes (it starts with {start.hex() or "nothing"}, not with 000008)')
     dims = f.read(4*start[3])
     if len(dims) < 4*start[3]: raise ValueError(f'{path}: cut off in its header, after {4 + len(dims)} of {4 + 4*start[3]} bytes')
