@@ -261,6 +261,10 @@ def _alone(out):
     finally: os.close(folder)
 
 # %% ../nbs/09_cli.ipynb #8f1f7469
+def _text(path):
+    "`path` as text that can be written; bytes that are not UTF-8 as `\\xff`."
+    return os.fsencode(path).decode(errors='backslashreplace')
+
 def _check_source(source):
     "Complain if there is nothing at `source`."
     if str(source) != 'mnist' and not Path(source).exists(): raise ValueError(f'{source}: there is no such file or folder')
@@ -413,7 +417,7 @@ def discover_images(
     if not anew: _Run(out, asked).check()                        # what can be refused is refused before an hour of reading
     from cae.learner import plan
     from fastai.torch_core import set_seed
-    report = dict(source=str(source), seed=seed, model=model, seconds={})
+    report = dict(source=_text(source), seed=seed, model=model, seconds={})
     set_seed(seed, reproducible=True)
     images = _collection(source, model, report)
     run = _Run(out, asked | dict(images=_fingerprint(images)))
@@ -530,7 +534,7 @@ def vectorize_images(
     _check_source(source)
     from cae.latents import vectorize
     network = _load(stem)
-    report = dict(source=str(source), model=str(stem), seconds={})
+    report = dict(source=_text(source), model=_text(stem), seconds={})
     with _folder(out.parent):
         images = _read_for(network, source, _reading(stem, network), report)
         with _Step(report, 'vectorizing') as step: latents = vectorize(network, images, progress=step.of)
@@ -619,7 +623,7 @@ def place_images(
     folder, out = Path(folder), Path(out or Path(folder)/'placed')
     _check_run(folder)
     _check_places(source, out)
-    network, report = _load(folder/'model'), dict(source=str(source), folder=str(folder), seconds={})
+    network, report = _load(folder/'model'), dict(source=_text(source), folder=_text(folder), seconds={})
     known = _known(folder, network)
     images = _read_for(network, source, _reading(folder/'model', network), report)
     table = _placed(network, images, *known, report)

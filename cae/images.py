@@ -7,13 +7,15 @@ __all__ = ['Images', 'read_idx', 'mnist', 'show_rows', 'find_frame', 'infer_read
            'ImagesDL', 'Distort', 'dataloaders']
 
 # %% ../nbs/00_images.ipynb #a57d465a
-import gzip, hashlib, math, re, struct, warnings, zlib
+import gzip, hashlib, math, os, re, stat, struct, threading, warnings, zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import reduce
 from importlib.resources import files
 from pathlib import Path
 
 import numpy as np, torch, torch.nn.functional as F, matplotlib.pyplot as plt
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torchvision.utils import make_grid
 from fastcore.basics import noop, patch
 with warnings.catch_warnings():   # fastai 2.8 still uses torch.jit.script, of which PyTorch 2.14 complains
@@ -84,21 +86,38 @@ def __add__(self:Images, other:Images):
 # %% ../nbs/00_images.ipynb #e6fa4d51
 _bad_gzip = (EOFError, zlib.error, gzip.BadGzipFile)
 
+def _size(path):
+    "The bytes that the file at `path` may hold; if it is gzipped, 64 MB and a hundred times its own (a bomb would hold a thousand times)."
+    if path.exists() and not path.is_file(): raise ValueError(f'{path}: is not a file')      # opening a named pipe would wait for ever
+    n = path.stat().st_size
+    return 2**26 + 100*n if path.suffix == '.gz' else n
+
+def _idx_parts(f, path, most):
+    "The shape in the header of the open IDX file `f`, and at most one byte more than that promises, or than `most`."
+    start = f.read(4)
+    if len(start) < 4 or start[:3] != b'\0\0\x08':
+        while f.read(2**20) and f.tell() < most: pass                   # of a damaged gzip file that is said first
+        raise ValueError(f'{path}: not an IDX file of bytes (it starts with {start.hex() or "nothing"}, not with 000008)')
+    dims = f.read(4*start[3])
+    if len(dims) < 4*start[3]: raise ValueError(f'{path}: cut off in its header, after {4 + len(dims)} of {4 + 4*start[3]} bytes')
+    shape = struct.unpack(f'>{start[3]}I', dims)
+    return shape, f.read(min(math.prod(shape), most) + 1)
+
 def read_idx(
     path, # an IDX file of bytes, gzipped or not
 ):
-    "The array in an IDX file as uint8, of the shape that its header gives. Format: LeCun et al., the MNIST database."
+    """The array in an IDX file as uint8, of the shape that its header gives. Format: LeCun et al., the MNIST database.
+
+    A `ValueError` says what is wrong with the file. No more memory is taken than the file can fill."""
     path = Path(path)
-    try: raw = (gzip.open if path.suffix == '.gz' else open)(path, 'rb').read()
+    most = _size(path)
+    try:
+        with (gzip.open if path.suffix == '.gz' else open)(path, 'rb') as f: shape, x = _idx_parts(f, path, most)
     except _bad_gzip as e: raise ValueError(f'{path}: a damaged gzip file ({e})') from None
-    if len(raw) < 4 or raw[:3] != b'\0\0\x08':
-        raise ValueError(f'{path}: not an IDX file of bytes (it starts with {raw[:4].hex() or "nothing"}, not with 000008)')
-    head = 4 + 4*raw[3]
-    if len(raw) < head: raise ValueError(f'{path}: cut off in its header, after {len(raw)} of {head} bytes')
-    shape = struct.unpack(f'>{raw[3]}I', raw[4:head])
-    if len(raw) != head + math.prod(shape):
-        raise ValueError(f'{path}: its header promises {math.prod(shape):,} bytes, it holds {len(raw) - head:,}')
-    return np.frombuffer(raw, np.uint8, offset=head).reshape(shape)
+    n = math.prod(shape)
+    if len(x) > most: raise ValueError(f'{path}: its header promises {n:,} bytes; of a gzip file of this size no more than {most:,} are read')
+    if len(x) != n: raise ValueError(f'{path}: its header promises {n:,} bytes, it holds {"more" if len(x) > n else f"{len(x):,}"}')
+    return np.frombuffer(x, np.uint8).reshape(shape)
 
 # %% ../nbs/00_images.ipynb #cdaf80ee
 _mnist_path = files('cae')/'data'/'mnist'
@@ -197,6 +216,15 @@ def _find_kaggle(root):
     if not found: raise ValueError(f'{root}: no digit-recognizer/train.csv below it; give the path of the CSV')
     return found[0]
 
+def _check_gzip(path):
+    "Complain if the file at `path` is gzipped and damaged, or unfolds to more than `_size` allows."
+    most = _size(path)
+    if path.suffix != '.gz': return
+    try:
+        with gzip.open(path) as f: over = sum(len(part) for part in iter(lambda: f.read(2**20) if f.tell() <= most else b'', b'')) > most
+    except _bad_gzip as e: raise ValueError(f'{path}: a damaged gzip file ({e})') from None
+    if over: raise ValueError(f'{path}: unfolds to more than {most:,} bytes, a hundred times its size')
+
 def _open_csv(path): return (gzip.open if path.suffix == '.gz' else open)(path, 'rt', encoding='utf-8-sig')
 
 def _csv_columns(path):
@@ -229,6 +257,7 @@ def from_csv(cls:Images,
 ):
     "`Images` from a CSV with columns `pixel0`, `pixel1`, … in [0, 255] and, if known, `label`; named by row from 1 on."
     path = Path(path) if path else _find_kaggle(kaggle)
+    _check_gzip(path)
     cols, label, pixels, side = _csv_columns(path)
     ncols = len(cols)
     try:
@@ -243,51 +272,124 @@ def from_csv(cls:Images,
     if len(bad): raise ValueError(f'{path}: row {bad[0][0] + 1} has a pixel of {x[tuple(bad[0])]}; pixels lie in [0, 255]')
     return cls(x.reshape(-1, side, side).astype(np.uint8), y, [str(i + 1) for i in range(len(x))])
 
+# %% ../nbs/00_images.ipynb #f7e56eb9
+_formats = 'JPEG MPO PNG GIF TIFF WEBP AVIF JPEG2000 BMP DIB PPM PCX SGI SUN PSD FITS TGA'.split()
+_most_bytes, _most_passes = 2**29, 10**10
+_kinds = {stat.S_IFDIR: 'a folder', stat.S_IFIFO: 'a named pipe', stat.S_IFSOCK: 'a socket', stat.S_IFCHR: 'a device', stat.S_IFBLK: 'a device'}
+
+def _check_file(path):
+    "Complain if what is at `path` is no file with something in it; it is looked at and not opened."
+    if not path.exists() and path.is_symlink(): raise ValueError('a link that leads nowhere')
+    info = path.stat()
+    if path.is_dir() and path.is_symlink(): raise ValueError('a link to a folder; such links are not followed')
+    if path.is_dir(): os.scandir(path).close()                          # which says why, if it cannot be opened
+    if not stat.S_ISREG(info.st_mode): raise ValueError(f'{_kinds.get(stat.S_IFMT(info.st_mode), "something else")}, not a file')
+    if not info.st_size: raise ValueError('an empty file')
+    if info.st_size > _most_bytes:
+        with open(path, 'rb') as f: tiff = f.read(3) in (b'II*', b'MM\0', b'II+')
+        if not tiff: raise ValueError(f'{info.st_size:,} bytes; more than {_most_bytes:,} are read of a TIFF only')
+
+class _Room:
+    "Threads decode at one time at most `Image.MAX_IMAGE_PIXELS`, all of them together."
+    def __init__(self): self.taken, self.change = 0, threading.Condition()
+
+    @contextmanager
+    def take(self, n):
+        most = Image.MAX_IMAGE_PIXELS or math.inf
+        if n > most: raise Image.DecompressionBombError
+        with self.change:
+            self.change.wait_for(lambda: self.taken + n <= most)
+            self.taken += n
+        try: yield
+        finally:
+            with self.change:
+                self.taken -= n
+                self.change.notify_all()
+
+_room = _Room()
+
+@contextmanager
+def _opened(path):
+    "The picture at `path`, checked and not yet decoded, as a Pillow image; a `ValueError` or whatever Pillow raises if it is not to be read."
+    path = Path(path)
+    _check_file(path)
+    Image.init()
+    with Image.open(path, formats=[f for f in _formats if f in Image.OPEN]) as im:
+        n = im.width*im.height
+        with _room.take(n):
+            if im.format in ('JPEG', 'MPO') and path.read_bytes().count(b'\xff\xda')*n > _most_passes:
+                raise ValueError('a JPEG of too many passes over its pixels')
+            yield im
+
+def _why(e):
+    "The reason for not reading an image, in a few words on one line."
+    if isinstance(e, Image.UnidentifiedImageError): return 'not an image that can be read'
+    if isinstance(e, Image.DecompressionBombError): return f'more than {Image.MAX_IMAGE_PIXELS:,} pixels'
+    if isinstance(e, MemoryError): return 'needs more memory than there is'
+    said = ' '.join((getattr(e, 'strerror', None) or str(e)).split())[:200].encode(errors='backslashreplace').decode()
+    return said if said and isinstance(e, (OSError, SyntaxError, ValueError, EOFError)) else f'damaged ({type(e).__name__} {said})'
+
 # %% ../nbs/00_images.ipynb #adda8e53
 def _to_8_bit(im):
     "`im` in a mode of eight bits a channel: L, RGB or RGBA."
     if im.mode.startswith('I;16'): return Image.fromarray((np.asarray(im).astype(np.float32)/257).round().astype(np.uint8))
     if im.mode in ('I', 'F'):
-        x = np.asarray(im).astype(np.float64)
-        if not np.isfinite(x).all(): raise ValueError('has NaN or infinite pixels')
-        return Image.fromarray(((x - x.min()) * (255/max(np.ptp(x), 1e-12))).round().astype(np.uint8))
+        x = np.asarray(im)
+        low, high = float(x.min()), float(x.max())
+        if not np.isfinite([low, high]).all(): raise ValueError('has NaN or infinite pixels')
+        some = np.array_split(x, (x.size >> 22) + 1)                     # in parts, for floats of 64 bits take memory
+        return Image.fromarray(np.concatenate([((x.astype(np.float64) - low)*(255/max(high - low, 1e-12))).round().astype(np.uint8) for x in some]))
     if im.mode in ('LA', 'La', 'PA', 'RGBa') or 'transparency' in im.info: return im.convert('RGBA')
     return im if im.mode in ('L', 'RGB', 'RGBA') else im.convert('L' if im.mode == '1' else 'RGB')
 
+_turns = dict(enumerate('FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90'.split(), 2))
+_on_its_side = [_turns[i] for i in (5, 6, 7, 8)]
+
+def _turn(im):
+    "The name of the `Image.Transpose` that stands the Pillow image `im` upright, from what the camera noted; None if it stands already."
+    with suppress(Exception): return _turns.get(im.getexif().get(ExifTags.Base.Orientation))     # damaged notes shall not cost the picture
+
 def _upright(im, mode='RGB'):
     "The Pillow image `im` as it is meant to be seen, in `mode`; unless that has transparency, on a white page."
-    im = _to_8_bit(ImageOps.exif_transpose(im))
+    im.load()
+    if turn := _turn(im): im = im.transpose(Image.Transpose[turn])
+    im = _to_8_bit(im)
     if im.mode == 'RGBA' and mode != 'RGBA': im = Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im)
-    return im.convert(mode)
+    return im if im.mode == mode else im.convert(mode)                  # `convert` would copy it
 
 def _read_image(path, size, channels, crop=None, ink=False):
     "The picture at `path`, or what `crop` leaves of it, as uint8 (channels, height, width)."
     mode = {1: 'L', 3: 'RGB', 4: 'RGBA'}[channels]
-    with Image.open(path) as im: im = _upright(im, mode if crop is None and not ink or channels == 4 else 'RGB')
-    if crop is not None: im = im.crop(_crop_box(im, crop))
-    if ink: im = _ink(im, channels)
-    im = im.convert(mode)
-    if im.size != size[::-1]: im = im.resize(size[::-1], Image.Resampling.LANCZOS if min(im.size) > 1 else Image.Resampling.NEAREST)
-    x = np.asarray(im)
+    with _opened(path) as im:
+        im = _upright(im, mode if crop is None and not ink or channels == 4 else 'RGB')
+        if crop is not None: im = im.crop(_crop_box(im, crop))
+        if ink: im = _ink(im, channels)
+        im = im if im.mode == mode else im.convert(mode)
+        if im.size != size[::-1]: im = im.resize(size[::-1], Image.Resampling.LANCZOS if min(im.size) > 1 else Image.Resampling.NEAREST)
+        x = np.asarray(im)
     return x[None] if x.ndim == 2 else x.transpose(2, 0, 1)
 
 # %% ../nbs/00_images.ipynb #02c3c193
 def _image_files(path):
-    "The files below `path` whose ending is an image's, sorted by name, without hidden ones."
+    """What below `path` has the ending of a picture, sorted by name, without hidden ones; also what is no file and so cannot be read.
+
+    Links to folders, and folders that cannot be opened, are listed whatever their names."""
     path = Path(path)
     if not path.exists(): raise ValueError(f'{path}: there is no such folder')
     if not path.is_dir(): raise ValueError(f'{path}: is not a folder')
     Image.init()
-    files = sorted(p for p in path.rglob('*') if p.suffix.lower() in Image.EXTENSION and p.is_file()
-                   and not any(part.startswith('.') for part in p.relative_to(path).parts))
-    if not files: raise ValueError(f'{path}: there is no image in this folder')
-    return files
-
-_unreadable = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-
-def _why(e):
-    "The reason for not reading an image, in a few words."
-    return 'not an image that can be read' if isinstance(e, Image.UnidentifiedImageError) else ' '.join(str(e).split()) or type(e).__name__
+    found, todo = set(), [path]
+    while todo:
+        folder = todo.pop()
+        try:
+            with os.scandir(folder) as entries: here = [e for e in entries if not e.name.startswith('.')]
+        except OSError:
+            found.add(folder)
+            continue
+        todo += [Path(e) for e in here if e.is_dir(follow_symlinks=False)]
+        found |= {Path(e) for e in here if Path(e).suffix.lower() in Image.EXTENSION or e.is_symlink() and os.path.isdir(e)}
+    if not found: raise ValueError(f'{path}: there is no image in this folder')
+    return sorted(found)
 
 def _sample(files, n=50):
     "At most `n` of `files`, evenly spaced."
@@ -297,10 +399,11 @@ def _median_size(files, crop=None):
     "Median height and width, after `crop`, of those images that can be read (a sample of 50 where their frames must be found)."
     sizes = []
     for p in _sample(files) if crop == 'frame' else files:
-        try:
-            with Image.open(p) as im: left, top, right, bottom = (0, 0, *im.size) if crop is None else _crop_box(im, crop)
-            sizes.append((bottom - top, right - left))
-        except _unreadable: pass
+        with suppress(Exception), warnings.catch_warnings(action='ignore'):       # a damaged file can raise anything
+            with _opened(p) as im:
+                if crop is not None: left, top, right, bottom = _crop_box(_upright(im) if _turn(im) else im, crop)
+                else: left, top, right, bottom = 0, 0, *(im.size[::-1] if _turn(im) in _on_its_side else im.size)
+                sizes.append((bottom - top, right - left))
     return tuple(int(s) for s in np.median(sizes, axis=0)) if sizes else (1, 1)
 
 def _check_crop(crop):
@@ -312,9 +415,13 @@ def _check_crop(crop):
     if not (0 <= left < right and 0 <= top < bottom):
         raise ValueError(f'a box is (left, top, right, bottom) with 0 ≤ left < right and 0 ≤ top < bottom, not {crop!r}')
 
+def _name(path):
+    "The name of `path` as text that can be written; bytes that are not UTF-8 as `\\xff`."
+    return os.fsencode(path.as_posix()).decode(errors='backslashreplace')
+
 def _read_or_why(*args):
     try: return _read_image(*args)
-    except _unreadable as e: return _why(e)
+    except Exception as e: return _why(e)
 
 # %% ../nbs/00_images.ipynb #e164c765
 @patch(cls_method=True)
@@ -327,7 +434,10 @@ def from_folder(cls:Images,
     ink:bool=False, # distances from the background's colour in place of colours, so the page is black? One channel by default
     progress=noop, # wraps a sequence that is gone through, as `tqdm` does: here the files; default nothing is shown
 ):
-    "`Images` from all pictures in a folder, stretched to one size; unreadable ones are in `.skipped` with the reason."
+    """`Images` from all pictures in a folder, stretched to one size; what could not be read is in `.skipped` with the reason.
+
+    Links to files are read, links to folders not followed, and of a file of several pictures the first is taken. A picture has at most
+    `Image.MAX_IMAGE_PIXELS` (89 million). `ValueError` if nothing can be read."""
     _check_crop(crop)
     if ink not in (None, False, True): raise ValueError(f'ink is True or False, not {ink!r}')
     if ink and channels == 4: raise ValueError('ink has 1 or 3 channels, not 4')
@@ -336,17 +446,18 @@ def from_folder(cls:Images,
     if channels not in (None, 1, 3, 4): raise ValueError(f'images have 1, 3 or 4 channels, not {channels}')
     size = _median_size(found, crop) if size is None else (size, size) if isinstance(size, int) else tuple(size)
     if min(size) < 1: raise ValueError(f'{size[0]}×{size[1]} is no size for an image')
-    with ThreadPoolExecutor() as ex:
+    with warnings.catch_warnings(action='ignore'), ThreadPoolExecutor() as ex:
         ready = ex.map(lambda p: _read_or_why(p, size, channels or 3, crop, ink), found)
         read = [next(ready) for _ in progress(found)]
-    names = [p.relative_to(path).as_posix().encode(errors='surrogateescape').decode(errors='replace') for p in found]    # not all are UTF-8
+    names = [_name(p.relative_to(path)) for p in found]
     skipped = [(n, x) for n, x in zip(names, read) if isinstance(x, str)]
     good = [i for i, x in enumerate(read) if not isinstance(x, str)]
-    if not good: raise ValueError(f'{path}: none of its {len(found)} images can be read; the first, {skipped[0][0]}: {skipped[0][1]}')
-    if skipped: warnings.warn(f'{path}: {len(skipped)} of {len(found)} images left out, the first {skipped[0][0]}: {skipped[0][1]}')
+    first = ' '.join(': '.join(skipped[0]).split()) if skipped else ''                  # a name may have line breaks in it
+    if not good: raise ValueError(f'{path}: none of its {len(found)} images can be read; the first, {first}')
+    if skipped: warnings.warn(f'{path}: {len(skipped)} of {len(found)} images left out, the first {first}')
     x = np.stack([read[i] for i in good])
     if channels is None and (x[:, :1] == x).all(): x = x[:, :1]
-    parents = [found[i].parent.name for i in good]
+    parents = [_name(found[i].parent).split('/')[-1] for i in good]
     classes = sorted(set(parents)) if labels else None
     return cls(x, [classes.index(p) for p in parents] if labels else None, [names[i] for i in good], classes, skipped)
 
@@ -354,16 +465,17 @@ def from_folder(cls:Images,
 def _background(x):
     "The most frequent colour among pixels `x` (…,3), uint8: the median of the fullest of 32×32×32 bins."
     x = x.reshape(-1, 3)
-    b = (x >> 3).astype(np.int32) @ np.array([1024, 32, 1], np.int32)
+    b = (x >> 3).astype(np.uint16) @ np.array([1024, 32, 1], np.uint16)
     return np.median(x[b == np.bincount(b).argmax()], axis=0).astype(np.int16)
 
 def _distance(x, colour):
     "How far each pixel of `x` (…,3) is from `colour`, in the channel in which it is farthest, 0 to 255."
-    return abs(x.astype(np.int16) - colour).max(-1)
+    return reduce(np.maximum, (abs(x[..., c].astype(np.int16) - colour[c]) for c in range(3)))     # a channel at a time takes less memory
 
 def _longest_runs(ink):
     "Start, end (the last pixel) and length of the longest run of True in each row."
-    i = np.arange(ink.shape[1], dtype=np.int32)
+    ink = np.ascontiguousarray(ink)
+    i = np.arange(ink.shape[1], dtype=np.int16 if ink.shape[1] < 2**15 else np.int32)
     run = i - np.maximum.accumulate(np.where(ink, -1, i), axis=1)
     n, end = run.max(1), run.argmax(1)
     return end - n + 1, end, n
@@ -447,20 +559,21 @@ def _ink(im, channels):
     return Image.fromarray((_distance(x, page) if channels == 1 else abs(x - page)).astype(np.uint8))
 
 # %% ../nbs/00_images.ipynb #e91f3246
-def _describe(x):
-    "What `infer_reading` asks of the pixels `x` (H,W,3): their `size`, whether they are `on_white`, and have a `colour`."
+def _describe(x, k=1):
+    "What `infer_reading` asks of the pixels `x` (H,W,3), shrunk by `k`: the `size` before, whether they are `on_white`, and have a `colour`."
     page = _background(x)
-    return dict(size=x.shape[:2], on_white=bool(page.min() >= 230 and (_distance(x, page) <= 10).mean() >= .5),
+    return dict(size=(k*x.shape[0], k*x.shape[1]), on_white=bool(page.min() >= 230 and (_distance(x, page) <= 10).mean() >= .5),
                 colour=bool((np.ptp(x, axis=2) > 10).any()))
 
 def _look(path):
     "The description of the picture at `path` and that of the inside of its frame, None where there is none."
-    try:
-        with Image.open(path) as im: x = np.asarray(_upright(im))
-    except _unreadable: return None
-    try: l, t, r, b = find_frame(x)
-    except ValueError: return _describe(x), None
-    return _describe(x), _describe(x[t:b, l:r])
+    with suppress(Exception), _opened(path) as im:
+        im = _upright(im)
+        k = math.isqrt(im.width*im.height >> 22) + 1                     # 1 up to four million pixels
+        x = np.asarray(im.reduce(k) if k > 1 else im)
+        try: l, t, r, b = find_frame(x)
+        except ValueError: return _describe(x, k), None
+        return _describe(x, k), _describe(x[t:b, l:r], k)
 
 def _is_pictures(path): return str(path) != 'mnist' and Path(path).is_dir() and not any(Path(path).glob('*images-idx3-ubyte*'))
 
@@ -475,7 +588,7 @@ def infer_reading(
     *channels* is 1 if no picture has colour or both of these hold, else 3. *size* is the median after the crop, in proportion
     shrunk to at most `longest`, never enlarged, and at least 8."""
     if not _is_pictures(path): return {}
-    with ThreadPoolExecutor() as ex: seen = [s for s in ex.map(_look, _sample(_image_files(path))) if s]
+    with warnings.catch_warnings(action='ignore'), ThreadPoolExecutor() as ex: seen = [s for s in ex.map(_look, _sample(_image_files(path))) if s]
     if not seen: return dict(size=None, channels=None, crop=None, ink=False)
     def nearly_all(x): return bool(np.mean(list(x)) >= .9)
     large = [f is not None and math.prod(f['size']) >= .3*math.prod(x['size']) for x, f in seen]
