@@ -178,6 +178,10 @@ def _plot_losses(recorder):
     return ax
 
 # %% ../nbs/09_cli.ipynb #dce6ec0e
+def _version():
+    from importlib.metadata import version
+    return version('cae')
+
 def _other(settings, old):
     "In which of `settings` an older run differs, in words; nothing if it does not."
     if not isinstance(old, dict): return 'by another version'
@@ -852,10 +856,6 @@ def _output(args):
         with open(os.devnull, 'w', encoding='utf-8') as nowhere, redirect_stdout(nowhere): yield
     else:
         with redirect_stdout(sys.stderr if args.json else sys.stdout): yield
-
-def _version():
-    from importlib.metadata import version
-    return version('cae')
 
 # %% ../nbs/09_cli.ipynb #c0900020
 def _do(argv):
