@@ -7,7 +7,7 @@ from cae.learner import load
 from conftest import cae, write_idx
 
 FILES = {'card.csv', 'confusion.png', 'groups.png', 'images.csv', 'latents.npy', 'losses.png', 'map.html', 'map.png', 'model.json',
-         'model.safetensors', 'neighbours.csv', 'neighbours.png', 'report.json', 'reproductions.png', 'unsure.png'}
+         'model.safetensors', 'neighbours.csv', 'neighbours.png', 'report.html', 'report.json', 'reproductions.png', 'unsure.png'}
 
 def test_leaves_everything_and_nothing_else(run): assert {p.name for p in run[1].iterdir()} == FILES
 
@@ -61,7 +61,7 @@ def test_labels_are_for_the_report_alone(run, idx, digits, tmp_path):
     res = cae('discover', 'few-images-idx3-ubyte', '--out', 'answers', '--epochs', 30, cwd=tmp_path)
     assert res.returncode == 0, res.stderr
     out = tmp_path/'answers'
-    for name in FILES - {'card.csv', 'confusion.png', 'images.csv', 'map.html', 'report.json'}:                # which show the labels
+    for name in FILES - {'card.csv', 'confusion.png', 'images.csv', 'map.html', 'report.html', 'report.json'}:                # which show the labels
         assert (out/name).read_bytes() == (run[1]/name).read_bytes(), name
     a, b = ([{k: v for k, v in r.items() if k != 'label'} for r in csv.DictReader((d/'images.csv').open())] for d in (out, run[1]))
     assert a == b
