@@ -66,7 +66,7 @@ def test_labels_are_for_the_report_alone(run, idx, digits, tmp_path):
     a, b = ([{k: v for k, v in r.items() if k != 'label'} for r in csv.DictReader((d/'images.csv').open())] for d in (out, run[1]))
     assert a == b
     a, b = (json.loads((d/'report.json').read_text()) for d in (out, run[1]))
-    assert {k for k in a if a[k] != b[k]} == {'clustering_accuracy', 'map_knn_accuracy', 'nmi', 'seconds'}
+    assert {k for k in a if a[k] != b[k]} == {'clustering_accuracy', 'map_knn_accuracy', 'nmi', 'seconds', 'settings'}
     a, b = ({r.pop('measure'): r for r in csv.DictReader((d/'card.csv').open())} for d in (out, run[1]))
     assert {m for m in a if a[m] != b[m]} == {m for m in a if any(w in m for w in ('accuracy', 'probe', 'NMI', 'ARI'))}
 
