@@ -111,14 +111,22 @@ def _script(text):
 
 def _data(id, text, type=''): return f'<script type="text/plain" id="{id}" data-type="{type}">{text}</script>'
 
+def _part(name):
+    "A file of the folder `page`, which comes with the package."
+    return (files('cae')/'page'/name).read_text(encoding='utf-8')
+
+def _filled(name, title, policy='', **parts):
+    "The document whose body is in `name`.html and whose style is in `name`.css: str. Each of `parts` is put where its name stands in braces."
+    def fill(text, parts): return re.sub(r'\{(\w+)\}', lambda m: parts[m[1]], text)
+    title = html.escape(title)
+    return fill(_part('frame.html'), dict(title=title, policy=policy, css=_part(f'{name}.css'), body=fill(_part(f'{name}.html'), parts | dict(title=title)).rstrip('\n')))
+
 def _page(about, fig, columns, sheets):
-    "The page, whole: str. The parts are put into `explorer.html`, each at its name in braces."
-    read = lambda name: (files('cae')/'page'/name).read_text(encoding='utf-8')
-    scripts, hashes = zip(*map(_script, Resources(mode='inline', components=['bokeh', 'bokeh-gl']).js_raw[:2] + [read('explorer.js')]))
-    parts = dict(title=html.escape(about['title']), css=read('explorer.css'), about=_json(about), figure=_json(json_item(fig)),
-                 columns='\n'.join(_data(k, _base64(v.tobytes()), v.dtype.str[1:]) for k, v in columns.items()),
-                 sheets='\n'.join(_data(k, v) for k, v in sheets), scripts='\n'.join(scripts), hashes=' '.join(hashes))
-    return re.sub(r'\{(\w+)\}', lambda m: parts[m[1]], read('explorer.html'))
+    "The page, whole: str."
+    scripts, hashes = zip(*map(_script, Resources(mode='inline', components=['bokeh', 'bokeh-gl']).js_raw[:2] + [_part('explorer.js')]))
+    return _filled('explorer', about['title'], f"; connect-src data:; script-src 'unsafe-eval' {' '.join(hashes)}", about=_json(about), figure=_json(json_item(fig)),
+                   columns='\n'.join(_data(k, _base64(v.tobytes()), v.dtype.str[1:]) for k, v in columns.items()),
+                   sheets='\n'.join(_data(k, v) for k, v in sheets), scripts='\n'.join(scripts))
 
 # %% ../nbs/07_explorer.ipynb #b6bc7fc4
 def _check_lengths(n, **others):
@@ -450,8 +458,6 @@ def save_report(
     "Write a document to read or to print, one file without scripts; returns its path. Pictures given as axes are closed."
     figures = [_figure(*p) for p in pictures]
     if card is not None: figures[1:1] = [f'<section><h2>report card</h2><p class="about">{_about_card}</p>{_card(card)}</section>']
-    read = lambda name: (files('cae')/'page'/name).read_text(encoding='utf-8')
-    parts = dict(title=html.escape(title), summary=html.escape(summary), css=read('report.css'),
-                 link=f'<p class="screen"><a href="{html.escape(page)}">The map to walk through</a></p>' if page else '',
-                 body='\n'.join([*figures, f'<section><h2>all figures</h2>{_facts(facts)}</section>']))
-    return write_whole(path, re.sub(r'\{(\w+)\}', lambda m: parts[m[1]], read('report.html')))
+    link = f'<p class="screen"><a href="{html.escape(page)}">The map to walk through</a></p>' if page else ''
+    body = '\n'.join([*figures, f'<section><h2>all figures</h2>{_facts(facts)}</section>'])
+    return write_whole(path, _filled('report', title, summary=html.escape(summary), link=link, body=body))
