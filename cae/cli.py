@@ -344,19 +344,13 @@ def _train(model, train, valid, how, seed, report, state=None):
     return learn
 
 # %% ../nbs/09_cli.ipynb #4026f4a2
-def _known_so_far(learn):
-    "What learning changes: the weights, and where the generators of batches stand; arrays by name."
-    from cae.learner import _generators
-    return {f'model.{k}': v.cpu().numpy() for k, v in learn.model.state_dict().items()} | {f'random.{k}': g.get_state().numpy() for k, g in _generators(learn.dls.train).items()}
-
 def _take_up(path, learn):
     "The `Groups` kept at `path`, and in `learn` what was known when they were."
     import torch
     from cae.clusters import load_groups
-    from cae.learner import _generators
+    from cae.learner import _set_learnt
     found, more = load_groups(path)
-    learn.model.load_state_dict({k[6:]: torch.from_numpy(v) for k, v in more.items() if k.startswith('model.')})
-    for k, g in _generators(learn.dls.train).items(): g.set_state(torch.from_numpy(more[f'random.{k}']))
+    _set_learnt(learn, {k: torch.from_numpy(v) for k, v in more.items()})
     return found
 
 def _first_groups(learn, images, seed, report):
@@ -382,9 +376,10 @@ def _answers(run, learn, images, model, seed, report):
     "The `Groups` of `images`, after the network has been taught by them and learnt; and the report card. The seed's are left plain, without a card."
     import pandas as pd
     from cae.clusters import report_card, save_groups
+    from cae.learner import _learnt
     path = run.path('groups.safetensors')
     def keep(found):
-        save_groups(found, path, **_known_so_far(learn))
+        save_groups(found, path, **{k: v.numpy() for k, v in _learnt(learn).items()})
         run.note(report)
         return found
     found = _take_up(path, learn) if path.exists() else keep(_first_groups(learn, images, seed, report))

@@ -356,6 +356,16 @@ def _generators(dl):
     "What is random in the batches of `dl`: generators by name."
     return {k: g for k, g in dict(order=dl.order, augment=getattr(dl.augment, 'random', None)).items() if g is not None}
 
+def _learnt(learn):
+    "What learning changes: the weights, and where the generators of batches stand; tensors by name."
+    known = {f'model.{k}': v for k, v in learn.model.state_dict().items()} | {f'random.{k}': g.get_state() for k, g in _generators(learn.dls.train).items()}
+    return {k: v.detach().cpu().contiguous().clone() for k, v in known.items()}
+
+def _set_learnt(learn, tensors):
+    "Give `learn` back what `_learnt` took."
+    learn.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith('model.')})
+    for k, g in _generators(learn.dls.train).items(): g.set_state(tensors[f'random.{k}'])
+
 class Resume(Callback):
     "Keeps the whole state of a training at `path` after each epoch, and takes it up again when one begins; a `ValueError` if that is the state of another training."
     order = 60                                                    # after the `Recorder`, whose losses are kept too
@@ -380,10 +390,10 @@ class Resume(Callback):
 
     def _tensors(self):
         rec = self.recorder
-        known = {f'model.{k}': v for k, v in self.model.state_dict().items()} | _optimizer_tensors(self.opt) | dict(
+        known = _optimizer_tensors(self.opt) | dict(
             losses=torch.stack(rec.losses).float(), lrs=torch.tensor(rec.lrs, dtype=torch.float64), iters=torch.tensor(rec.iters), smooth=rec.smooth_loss.val,
             values=torch.tensor([[*map(float, v)] for v in rec.values], dtype=torch.float64), random=torch.get_rng_state())
-        return {k: v.detach().cpu().contiguous().clone() for k, v in (known | {k: g.get_state() for k, g in _generators(self.dls.train).items()}).items()}
+        return _learnt(self.learn) | {k: v.detach().cpu().contiguous().clone() for k, v in known.items()}
 
     def _read(self):
         "The tensors kept, and how many epochs were done."
@@ -397,9 +407,8 @@ class Resume(Callback):
 
     def _take_up(self):
         t, self.learn.first_epoch = self._read()
-        self.model.load_state_dict({k[6:]: v for k, v in t.items() if k.startswith('model.')})
+        _set_learnt(self.learn, t)
         _set_optimizer(self.opt, t)
-        for k, g in _generators(self.dls.train).items(): g.set_state(t[k])
         torch.set_rng_state(t['random'])
         rec, self.learn.train_iter = self.recorder, len(t['losses'])
         rec.losses, rec.lrs, rec.iters, rec.values = list(t['losses']), t['lrs'].tolist(), t['iters'].tolist(), [L(v) for v in t['values'].tolist()]
