@@ -441,7 +441,7 @@ def discover_images(
 
 def _done(run, report):
     "The report of a run that was finished before."
-    run.forget()
+    with _alone(run.out): run.forget()                           # unless another process begins it anew
     print(f'{run.out} has the answers already; nothing was done again', flush=True)
     return report
 
