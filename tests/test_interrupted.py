@@ -1,51 +1,53 @@
 "A run that is killed at any moment and begun again ends with the answers of one that was not: a full disk, kills at random times, and between one file and the next."
-import json, os, random, resource, signal, sys, time, traceback
+import json, multiprocessing, os, random, resource, signal, sys, time
 import numpy as np, pytest
+from cae.images import mnist
 from conftest import cae, write_idx
 
-if not hasattr(os, 'fork'): pytest.skip('kills processes, for which it has to fork them', allow_module_level=True)
+if 'forkserver' not in multiprocessing.get_all_start_methods(): pytest.skip('kills processes, which it makes by forking', allow_module_level=True)
 TIMES = {'report.json', 'report.html'}                     # hold how long everything took, compared without it
 
-def work(out, hurt=lambda: None):
-    "`cae discover` in a process of its own, after `hurt()`: its number. Whatever it says goes into a file."
-    pid = os.fork()
-    if pid: return pid
-    try:
-        sys.stdout = sys.stderr = open('log', 'a', buffering=1)
-        hurt()
-        from cae.cli import main
-        code = main(['discover', 'three-images-idx3-ubyte', '--out', out, '--epochs', '8'])
-    except BaseException:
-        traceback.print_exc()
-        code = 99
-    os._exit(code)
-
-def ended(pid, seconds=300):
-    "How the process ended: its exit code, or minus the signal."
-    for _ in range(int(seconds*50)):
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done: return os.waitstatus_to_exitcode(status)
-        time.sleep(.02)
-    os.kill(pid, signal.SIGKILL)
-    raise TimeoutError('it did not end')
-
-def killed_after(pid, seconds):
-    "Kill the process in so many seconds; whether it was still at work."
-    time.sleep(seconds)
-    os.kill(pid, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+def full_disk(): resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
 
 def die_at(n, before):
     "The process kills itself when it is about to put the `n`-th file in its place, or has just done so."
-    def hurt():
-        count, replace = [0], os.replace
-        def counted(*args):
-            count[0] += 1
-            if count[0] == n and before: os.kill(os.getpid(), signal.SIGKILL)
-            replace(*args)
-            if count[0] == n: os.kill(os.getpid(), signal.SIGKILL)
-        os.replace = counted
-    return hurt
+    count, replace = [0], os.replace
+    def counted(*args):
+        count[0] += 1
+        if count[0] == n and before: os.kill(os.getpid(), signal.SIGKILL)
+        replace(*args)
+        if count[0] == n: os.kill(os.getpid(), signal.SIGKILL)
+    os.replace = counted
+
+def command(place, out, hurt):
+    "`cae discover` after `hurt`, a function and what it is given; whatever is said goes into a file."
+    os.chdir(place)
+    sys.stdout = sys.stderr = open('log', 'a', buffering=1)
+    if hurt: hurt[0](*hurt[1:])
+    from cae.cli import main
+    sys.exit(main(['discover', 'three-images-idx3-ubyte', '--out', out, '--epochs', '8']))
+
+def work(place, out, *hurt):
+    "The command in a process of its own, forked from one that has imported all there is to import and has done nothing yet."
+    how = multiprocessing.get_context('forkserver')
+    how.set_forkserver_preload(['cae.all', 'cae.cli', 'cae.explorer'])
+    p = how.Process(target=command, args=(place, out, hurt))
+    p.start()
+    return p
+
+def ended(p, seconds=300):
+    "How the process ended: its exit code, or minus the signal."
+    p.join(seconds)
+    if p.exitcode is None:
+        p.kill()
+        raise TimeoutError('it did not end')
+    return p.exitcode
+
+def killed_after(p, seconds):
+    "Kill the process in so many seconds; whether it was still at work."
+    time.sleep(seconds)
+    p.kill()
+    return ended(p) == -signal.SIGKILL
 
 def answers(out):
     "What the folder holds: names and bytes, of the reports only what is no time."
@@ -54,23 +56,20 @@ def answers(out):
 
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
-    "A folder with 240 noughts, ones and sixes, whose groups are sure enough to teach; all that is imported is imported, so that processes begin at once."
-    import cae.all, cae.cli, cae.explorer
+    "A folder with 240 noughts, ones and sixes, whose groups are sure enough to teach."
     d = tmp_path_factory.mktemp('place')
-    digits = cae.all.mnist('test')
+    digits = mnist('test')
     three = np.flatnonzero(np.isin(digits.labels, (0, 1, 6)))[:240]
     write_idx(d/'three-images-idx3-ubyte', digits.pixels[three, 0])
     write_idx(d/'three-labels-idx1-ubyte', digits.labels[three])
-    old = os.getcwd()
-    os.chdir(d)
-    yield d
-    os.chdir(old)
+    return d
 
 @pytest.fixture(scope='module')
 def undisturbed(place):
     "The answers of a run that nobody stopped, and its seconds."
+    ended(work(place, 'nothing', sys.exit))                                       # by then all is imported
     start = time.perf_counter()
-    assert ended(work('undisturbed')) == 0, (place/'log').read_text()
+    assert ended(work(place, 'undisturbed')) == 0, (place/'log').read_text()
     return *answers(place/'undisturbed'), time.perf_counter() - start
 
 def same(undisturbed, out):
@@ -83,14 +82,13 @@ def test_the_run_teaches_itself(undisturbed): assert [r['kept'] for r in undistu
 
 def test_killed_again_and_again(undisturbed, place):
     out, rng, kills = place/'killed', random.Random(0), 0
-    full = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
-    assert ended(work('killed', full)) == 1                                       # a full disk is told in one line
+    assert ended(work(place, 'killed', full_disk)) == 1                                       # a full disk is told in one line
     said = (place/'log').read_text()
     assert said.splitlines()[-1].startswith('cae: ') and 'Traceback' not in said and not list(out.rglob('*.part'))
-    for n, before in ((1, True), (2, False), (3, True)): kills += ended(work('killed', die_at(n, before))) == -signal.SIGKILL
-    for _ in range(8): kills += killed_after(work('killed'), rng.uniform(.2, undisturbed[2]/5))
+    for n, before in ((1, True), (2, False), (3, True)): kills += ended(work(place, 'killed', die_at, n, before)) == -signal.SIGKILL
+    for _ in range(8): kills += killed_after(work(place, 'killed'), rng.uniform(.2, undisturbed[2]/5))
     for n in range(6, 99, 5):                                                     # and between the last files, a little later each time
-        code = ended(work('killed', die_at(n, before=n % 2)))
+        code = ended(work(place, 'killed', die_at, n, n % 2))
         kills += code == -signal.SIGKILL
         if code == 0: break
         assert not (out/'report.json').exists() or (out/'.unfinished').exists()
@@ -102,7 +100,7 @@ def test_killed_again_and_again(undisturbed, place):
 def test_what_is_finished_is_not_done_again(undisturbed, place):
     before = {p.name: p.stat().st_mtime_ns for p in (place/'undisturbed').iterdir()}
     (place/'log').write_text('')
-    assert ended(work('undisturbed')) == 0
+    assert ended(work(place, 'undisturbed')) == 0
     assert {p.name: p.stat().st_mtime_ns for p in (place/'undisturbed').iterdir()} == before
     assert 'nothing was done again' in (place/'log').read_text() and 'training' not in (place/'log').read_text()
 
