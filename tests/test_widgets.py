@@ -153,6 +153,7 @@ def test_lasso_comes_back_as_indices(page):
     def chosen():
         cell(page, 4).locator('.jp-InputArea-editor').click()
         page.keyboard.press('Control+Enter')
+        page.wait_for_timeout(500)                                           # what stood there is cleared at once, what is new comes a moment later
         words = outputs(page, 4).inner_text().split()
         return words[:1] == ['ndarray'] and 0 < int(words[1]) <= 300 and words[2] == 'u'
     wait_for(chosen, 20)
