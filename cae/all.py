@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/99_all.ipynb #53324db7
-from . import images, layers, models, learner, latents, maps, clusters, explorer, bands, elsewhere
+from . import images, layers, models, learner, latents, maps, clusters, explorer, bands, large, machines, elsewhere
 from .images import *
 from .layers import *
 from .models import *
@@ -16,7 +16,9 @@ from .maps import *
 from .clusters import *
 from .explorer import *
 from .bands import *
+from .large import *
+from .machines import *
 from .elsewhere import *
 from fastai.torch_core import set_seed
 
-__all__ = [name for chapter in (images, layers, models, learner, latents, maps, clusters, explorer, bands, elsewhere) for name in chapter.__all__] + ['set_seed']
+__all__ = [name for chapter in (images, layers, models, learner, latents, maps, clusters, explorer, bands, large, machines, elsewhere) for name in chapter.__all__] + ['set_seed']

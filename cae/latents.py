@@ -21,13 +21,15 @@ def _network(model):
 @torch.inference_mode()
 def _over(model, x, bs, do, progress=noop):
     "`do(model, batch of x on the model's device)` for all of `x`, as one float32 array that is filled batch by batch."
-    was, device, x, res = model.training, next(model.parameters()).device, torch.as_tensor(x), None
+    was, device, res = model.training, next(model.parameters()).device, None
+    file, x = mapped_file(x), as_torch(x) if isinstance(x, np.ndarray) else x
     model.eval()
     try:
         for i in progress(range(0, len(x), bs)):
             y = do(model, x[i:i+bs].to(device)).float().cpu().numpy()
             if res is None: res = np.empty((len(x), *y.shape[1:]), np.float32)
             res[i:i+bs] = y
+            let_go(file)
     finally: model.train(was)
     return res
 

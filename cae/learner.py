@@ -30,6 +30,7 @@ from fastai.metrics import mse
 from fastai.callback.fp16 import MixedPrecision
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
+from fastai.torch_core import get_model, rank_distrib
 import fastai.callback.all   # gives every Learner `fit_one_cycle`, `lr_find` and its progress bar
 
 # %% ../nbs/03_learner.ipynb #7147c56d
@@ -358,12 +359,12 @@ def _generators(dl):
 
 def _learnt(learn):
     "What learning changes: the weights, and where the generators of batches stand; tensors by name."
-    known = {f'model.{k}': v for k, v in learn.model.state_dict().items()} | {f'random.{k}': g.get_state() for k, g in _generators(learn.dls.train).items()}
+    known = {f'model.{k}': v for k, v in get_model(learn.model).state_dict().items()} | {f'random.{k}': g.get_state() for k, g in _generators(learn.dls.train).items()}
     return {k: v.detach().cpu().contiguous().clone() for k, v in known.items()}
 
 def _set_learnt(learn, tensors):
     "Give `learn` back what `_learnt` took."
-    learn.model.load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith('model.')})
+    get_model(learn.model).load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith('model.')})
     for k, g in _generators(learn.dls.train).items(): g.set_state(tensors[f'random.{k}'])
 
 class Resume(Callback):
@@ -380,7 +381,7 @@ class Resume(Callback):
         if self.path.exists(): self._take_up()
 
     def after_epoch(self):
-        if hasattr(self.learn, 'lr_finder') or self.epoch + 1 < self.n_epoch and time.monotonic() - self.last < self.every: return
+        if rank_distrib() or hasattr(self.learn, 'lr_finder') or self.epoch + 1 < self.n_epoch and time.monotonic() - self.last < self.every: return
         write_whole(self.path, _tensor_bytes(self._tensors(), dict(training=json.dumps(self._training() | dict(done=self.epoch + 1)))))
         self.last = time.monotonic()
 
