@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['vectorize_shared', 'vectorize_cluster']
 
-# %% ../nbs/10_machines.ipynb #f8e7277d
+# %% ../nbs/10_machines.ipynb #c6cf19d7
 from functools import lru_cache
 import torch
 from .images import *
@@ -17,7 +17,7 @@ from fastai.learner import Learner
 from fastai.torch_core import distrib_barrier, num_distrib, rank_distrib
 from fastcore.basics import noop, patch
 
-# %% ../nbs/10_machines.ipynb #6c2710c9
+# %% ../nbs/10_machines.ipynb #e631d54a
 def _share(dl, device):
     "The loader `dl` on this process's `device`, told which part of each batch falls to it."
     n = max(1, num_distrib())
@@ -58,7 +58,7 @@ def detach_distributed(self:AutoencoderLearner):
     for dl in self.dls.loaders: dl.share = 0, 1
     return self
 
-# %% ../nbs/10_machines.ipynb #1ea22fec
+# %% ../nbs/10_machines.ipynb #68086004
 def vectorize_shared(
     model, # a network or a `Learner`, the same in all processes
     images:Images, # of the network's size, the same in all processes
@@ -73,7 +73,7 @@ def vectorize_shared(
     distrib_barrier()
     return vectorize_to(model, images, folder, part, [], bs)
 
-# %% ../nbs/10_machines.ipynb #dfdc5347
+# %% ../nbs/10_machines.ipynb #51c8ba41
 @lru_cache(maxsize=1)
 def _at_hand(model, images): return load(model), open_images(images)
 

@@ -1,0 +1,91 @@
+"What becomes of the work when one of those who do it is killed: an error and no half-written file, or somebody else does it."
+import os, signal, subprocess, sys, textwrap, time
+import numpy as np, pytest
+from cae.images import Images, mnist
+from cae.large import Vectors, open_images, vectorize_to
+from cae.latents import vectorize
+from cae.learner import load, save
+from cae.machines import vectorize_cluster
+from cae.models import ResNetAutoencoder
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+    path = tmp_path_factory.mktemp('model')/'model'
+    save(ResNetAutoencoder(28, n_latent=8), path)
+    return path
+
+program = textwrap.dedent('''
+    import os, sys, time, torch
+    from cae.all import *
+    from fastai.torch_core import rank_distrib
+    torch.set_num_threads(1)
+    out = sys.argv[1]
+    class Told(Callback):
+        order = 90
+        def after_batch(self):
+            if self.train_iter == 5: open(f'{out}/{rank_distrib()}.pid', 'w').write(str(os.getpid()))
+            time.sleep(.02)
+    learn = autoencoder_learner(dataloaders(mnist('train')[:20_000], bs=64), ResNetAutoencoder(28, n_latent=8), cbs=[Told(), Resume(out + '/state.safetensors', every=0)])
+    with learn.distrib_ctx(), learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(50, 1e-3)
+    vectorize_shared(learn, mnist('test'), out + '/vectors', part=1000)
+    save(learn.model, out + '/model')
+''').replace('from cae.all import *', 'from cae.all import *\nfrom fastai.callback.core import Callback')
+
+def test_a_killed_process_ends_the_run_with_an_error(tmp_path):
+    (tmp_path/'learn.py').write_text(program)
+    launch = '-m accelerate.commands.launch --multi_gpu --num_processes=2 --num_machines=1 --mixed_precision=no --dynamo_backend=no --main_process_port=0'.split()
+    env = os.environ | dict(ACCELERATE_USE_CPU='true', GLOO_SOCKET_IFNAME='lo')
+    p = subprocess.Popen([sys.executable, *launch, tmp_path/'learn.py', tmp_path], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        pid, end = tmp_path/'1.pid', time.monotonic() + 240
+        while not (pid.exists() and pid.read_text()):
+            assert p.poll() is None and time.monotonic() < end, p.stderr.read()
+            time.sleep(.1)
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+        _, err = p.communicate(timeout=120)
+    finally:
+        if p.poll() is None: os.killpg(p.pid, signal.SIGKILL)
+    assert p.returncode != 0 and 'SIGKILL' in err, err
+    with pytest.raises(ProcessLookupError): os.kill(int((tmp_path/'0.pid').read_text()), 0)          # nobody is left waiting
+    left = {f.name for f in tmp_path.iterdir() if f.name != 'state.safetensors'}
+    assert left == {'learn.py', '0.pid', '1.pid'}, 'something half-written'
+
+def test_a_killed_worker_s_files_are_made_by_the_other(model, tmp_path):
+    from dask.distributed import Client, LocalCluster
+    from PIL import Image
+    from cae.large import store_images
+    images = mnist('test')[:3000]
+    (tmp_path/'pictures').mkdir()
+    for i, x in enumerate(images.pixels[:, 0]): Image.fromarray(x).save(tmp_path/'pictures'/f'{i:05}.png', compress_level=0)
+    stored = store_images(tmp_path/'pictures', tmp_path/'stored')
+    killed = []
+    def watched(parts):
+        for i, k in enumerate(parts):
+            if i == 3:                                                  # three are finished, the rest is handed out
+                killed.append(next(iter(client.run(os.getpid).values())))
+                os.kill(killed[0], signal.SIGKILL)
+            yield k
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        vectors = vectorize_cluster(client, model, tmp_path/'stored', tmp_path/'vectors', part=20, progress=watched)
+    assert killed and vectors.n_parts == 150
+    assert [n for _, names, _ in vectors for n in names] == stored.names, 'not every image once'
+    np.testing.assert_allclose(np.concatenate([z for _, _, z in vectors]), vectorize(load(model), stored), atol=1e-4)
+    assert {p.suffix for p in (tmp_path/'vectors').iterdir()} == {'.parquet', '.json'}
+
+def test_vectorizing_killed_at_random_moments_goes_on(model, tmp_path):
+    "Vectors in parts, killed several times by SIGKILL: each run goes on, no file is made twice, and in the end all are the same bytes."
+    images = mnist('test')[:4000]
+    whole = vectorize_to(load(model), images, tmp_path/'whole', part=100)
+    code = f"from cae.all import *; print('begins', flush=True); vectorize_to(load({str(model)!r}), mnist('test')[:4000], {str(tmp_path/'cut')!r}, part=100)"
+    kills, made, rng = 0, {}, np.random.default_rng(0)
+    for _ in range(4):
+        p = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)
+        p.stdout.readline()
+        time.sleep(rng.uniform(.05, .6))
+        kills += p.poll() is None
+        p.kill()
+        p.wait()
+        for f in (tmp_path/'cut').glob('*.parquet'): assert made.setdefault(f.name, f.stat().st_mtime_ns) == f.stat().st_mtime_ns, f'{f.name} was made twice'
+    again = vectorize_to(load(model), images, tmp_path/'cut', part=100)
+    assert kills, 'every run was over before it could be killed'
+    for k in range(whole.n_parts): assert again.read(k)[1] == whole.read(k)[1] and np.allclose(again.read(k)[2], whole.read(k)[2], atol=1e-4)

@@ -1,0 +1,53 @@
+"The memory that a stored collection needs does not grow with it."
+import json, subprocess, sys, textwrap
+import numpy as np
+from PIL import Image
+
+script = textwrap.dedent('''
+    import json, re, sys
+    import numpy as np
+    from cae.all import *
+    from fastai.callback.core import Callback
+    def now(what): return int(re.search(what + r':\\s+(\\d+)', open('/proc/self/status').read())[1])/1024
+    source, out = sys.argv[1:]
+    def small(): return ResNetAutoencoder(64, 3, n_latent=16, widths=[8, 8, 8, 16])
+    def learnt(images):
+        learn = autoencoder_learner(dataloaders(images, bs=32), lsuv(small(), to_float(as_torch(np.array(images.pixels[:64])), 3)))
+        with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(1, 4e-3)
+        return learn
+    few = Images(np.random.default_rng(0).integers(0, 256, (600, 3, 64, 64), dtype=np.uint8))
+    z = vectorize(learnt(few), few)                                       # what is loaded on first use is not counted
+    found = discover(z, fit_map(z, progress=False))
+    found.predict(z), found.map.transform(z)
+    vectorize_to(small(), few, out + '/few')
+    before = now('VmRSS')
+    images = store_images(source, out + '/stored', budget=2**24)
+    learn = learnt(images)
+    vectors = vectorize_to(learn, images, out + '/vectors', part=1000, bs=64)
+    found, sample = discover_sample(vectors, 600)
+    places = place_to(found, sample, vectors, out + '/places')
+    print(json.dumps(dict(images=len(images), pixels=images.pixels.nbytes/2**20, above=now('VmHWM') - before, placed=len(places), mse=learn.recorder.values[-1][1])))
+''')
+
+def pictures(n, folder):
+    folder.mkdir()
+    y, x = np.mgrid[:64, :64]
+    rng = np.random.default_rng(0)
+    for i in range(n):
+        (a, b), r, colour = rng.integers(8, 56, 2), rng.integers(4, 14), rng.integers(60, 255, 3)
+        inside = (x - a)**2 + (y - b)**2 < r*r if i % 2 else (abs(x - a) < r) & (abs(y - b) < r)
+        Image.fromarray((inside[..., None]*colour).astype(np.uint8)).save(folder/f'{i:05}.png', compress_level=1)
+
+def test_peak_memory_stays_where_it_is(tmp_path):
+    "Four times the pictures, 140 MB more of pixels, and the peak is the same but for 40 MB: storing, learning, vectorizing, mapping and placing."
+    rows = []
+    for n in (4000, 16_000):
+        pictures(n, tmp_path/f'{n}')
+        (tmp_path/f'out{n}').mkdir()
+        res = subprocess.run([sys.executable, '-c', script, tmp_path/f'{n}', tmp_path/f'out{n}'], capture_output=True, text=True)
+        assert res.returncode == 0, res.stderr
+        rows.append(json.loads(res.stdout.splitlines()[-1]))
+    print(*rows, sep='\n')
+    assert [r['images'] for r in rows] == [4000, 16_000] and rows[1]['placed'] == 16
+    assert rows[1]['pixels'] - rows[0]['pixels'] > 140
+    assert rows[1]['above'] - rows[0]['above'] < 40 and rows[1]['above'] < rows[1]['pixels']
