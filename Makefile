@@ -11,7 +11,7 @@ discover: $(VENV)/done           ## the main job: the 70,000 digits, everything 
 	$(BIN)/cae discover mnist --out $(OUT)
 
 # One notebook after the other: two at once share the cores badly and take longer in the end.
-test: $(VENV)/done               ## every test, and the notebooks but two long ones: `notebooks` runs band_structures, `bench` the benchmarks
+test: $(VENV)/done               ## every test, the chapters, and the two long stories on a few images: `notebooks` runs these whole, `bench` the benchmarks
 	$(BIN)/nbdev-test nbs --do-print --n-workers 1
 	$(BIN)/pytest tests
 

@@ -6,6 +6,7 @@ from setuptools import setup, find_packages
 cfg = ConfigParser(delimiters=['='])
 cfg.read('settings.ini', encoding='utf-8')
 cfg = cfg['DEFAULT']
+extras = 'gpu widgets onnx large machines cluster'.split()
 
 setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'],
@@ -16,8 +17,6 @@ setup(
     packages=find_packages(include=['cae', 'cae.*']), include_package_data=True,
     package_data={'cae': ['data/mnist/*', 'page/*']},
     install_requires=cfg['requirements'].split(),
-    extras_require={'gpu': cfg['gpu_requirements'].split(), 'widgets': cfg['widgets_requirements'].split(),
-                    'onnx': cfg['onnx_requirements'].split(),
-                    'dev': ' '.join(cfg[f'{k}_requirements'] for k in ('dev', 'gpu', 'widgets', 'onnx')).split()},
+    extras_require={k: cfg[f'{k}_requirements'].split() for k in extras} | {'dev': ' '.join(cfg[f'{k}_requirements'] for k in ('dev', *extras)).split()},
     entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': ['cae=cae._modidx:d']},
 )

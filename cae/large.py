@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['store_images', 'open_images', 'vectorize_to', 'Vectors', 'discover_sample', 'place_to']
 
-# %% ../nbs/09_large.ipynb #d0c9375b
+# %% ../nbs/09_large.ipynb #39a9fc29
 import hashlib, json, os
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -21,7 +21,7 @@ from .latents import _network
 from .clusters import *
 from fastcore.basics import noop
 
-# %% ../nbs/09_large.ipynb #f337732b
+# %% ../nbs/09_large.ipynb #a64c84c7
 _about_store = dict(type='object', required=['format', 'written_by', 'how', 'files', 'listing'], properties=dict(
     format=dict(const='cae images'), written_by=dict(type='string'), files=dict(type='integer', minimum=1), listing=dict(type='string'),
     how=dict(type='object', required=['size', 'channels', 'crop', 'ink', 'labels'], properties=dict(
@@ -59,7 +59,7 @@ def _good_parts(to, bytes_each):
             end = f.tell()
     return good, end
 
-# %% ../nbs/09_large.ipynb #661fce0c
+# %% ../nbs/09_large.ipynb #72808147
 def _reading_of(path, files, labels, how):
     "How the pictures `files` below `path` are to be read: what is not in `how` is what `infer_reading` says."
     res = dict(size=None, channels=None, crop=None, ink=False) | infer_reading(path)
@@ -134,12 +134,12 @@ def open_images(
     number = {c: i for i, c in enumerate(classes or [])}
     return Images(np.memmap(to/'pixels.u8', np.uint8, 'r', shape=shape), [number[p] for p in parents] or None, names, classes, skipped)
 
-# %% ../nbs/09_large.ipynb #87c8da55
+# %% ../nbs/09_large.ipynb #684a6ae5
 def _weights_hash(model):
     "The SHA-256 of a network's weights, as `save` notes it."
     return hashlib.sha256(_tensor_bytes({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()})).hexdigest()
 
-# %% ../nbs/09_large.ipynb #7faf6555
+# %% ../nbs/09_large.ipynb #9bade122
 _about_vectors = dict(type='object', required=['format', 'written_by', 'images', 'part', 'n_latent', 'weights', 'collection'], properties=dict(
     format=dict(const='cae vectors'), written_by=dict(type='string'), weights=dict(type='string'), collection=dict(type='string'),
     images=dict(type='integer', minimum=1), part=dict(type='integer', minimum=1), n_latent=dict(type='integer', minimum=1)))
@@ -147,6 +147,7 @@ _about_vectors = dict(type='object', required=['format', 'written_by', 'images',
 def _collection_hash(images):
     "The SHA-256 of the names, and of the pixels of 64 images from the first to the last: all of them would have to be read."
     some = images.pixels[np.linspace(0, len(images) - 1, min(64, len(images))).astype(int)]
+    let_go(mapped_file(images.pixels))
     return hashlib.sha256('\n'.join(images.names).encode(errors='backslashreplace') + some.tobytes()).hexdigest()
 
 def _write_parquet(path, latents=None, **columns):
@@ -185,7 +186,7 @@ def vectorize_to(
         _write_parquet(_part_path(folder, k), vectorize(model, some, bs), name=some.names)
     return Vectors(folder) if all(_part_path(folder, k).exists() for k in range(count)) else None
 
-# %% ../nbs/09_large.ipynb #7b1264d0
+# %% ../nbs/09_large.ipynb #f083aefd
 class Vectors:
     "The vectors that `vectorize_to` has left in a folder: going through it gives one part after the other, as `(index of the first, names, latents)`."
     def __init__(self,
@@ -226,7 +227,7 @@ class Vectors:
         i = np.sort(np.random.default_rng(seed).choice(len(self), min(n, len(self)), replace=False))
         return i, np.concatenate([z[i[(i >= start) & (i < start + len(z))] - start] for start, _, z in self])
 
-# %% ../nbs/09_large.ipynb #b57e2230
+# %% ../nbs/09_large.ipynb #bcee62fb
 def discover_sample(
     vectors:Vectors, # of the collection
     n:int=50_000, # images in the sample, or all if there are not so many
