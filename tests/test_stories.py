@@ -6,7 +6,7 @@ from nbclient import NotebookClient
 
 stories = Path(__file__).parent.parent/'nbs/tutorials'
 shorter = {'discovering_digits': {"mnist('train'), mnist('test')": "mnist('train')[:5000], mnist('test')[:1000]"},
-           'band_structures': {'band_family(4000)': 'band_family(400)', 'order[800:]': 'order[80:]', 'order[:800]': 'order[:80]'}}
+           'band_structures': {'band_family(4000)': 'band_family(200)', 'order[800:]': 'order[40:]', 'order[:800]': 'order[:40]'}}
 
 def shortened(name):
     "The story called `name` with fewer images, and without the checks that hold for all of them."
