@@ -146,7 +146,7 @@ def _write(out, images, learn, losses, found, errors, near, card, report, progre
         shown.append((name, about, figure_png(ax)))
         write_whole(path, shown[-1][2])
     def text(make): return lambda path: write_whole(path, make())
-    how = {'model.json': lambda path: save(learn.model, path.with_suffix('')), 'model.safetensors': lambda path: None,      # both at once
+    how = {'vectors.parquet': lambda path: None, 'places.parquet': lambda path: None, 'model.json': lambda path: save(learn.model, path.with_suffix('')), 'model.safetensors': lambda path: None,      # both at once
            'latents.npy': text(lambda: _npy(found.latents)), 'images.csv': text(lambda: _csv(images, found, errors)),
            'neighbours.csv': text(lambda: _neighbours_csv(images, near)), 'card.csv': text(lambda: card.to_csv(index_label='measure', lineterminator='\n')),
            'skipped.csv': lambda path: _write_skipped(path, images),
@@ -191,9 +191,11 @@ def _other(settings, old):
 def _fingerprint(images):
     "The SHA-256 of pixels, names and labels."
     import hashlib
+    from cae.images import let_go, mapped_file
     res = hashlib.sha256(f'{images.pixels.shape} {images.names} {images.classes}'.encode(errors='surrogateescape'))
     for x in (images.pixels, images.labels):
         if x is not None: res.update(x.data if x.flags.c_contiguous else x.tobytes())
+    let_go(mapped_file(images.pixels))
     return res.hexdigest()
 
 def _settings_at(path):
@@ -292,23 +294,24 @@ def _folder(out):
         if made:
             with suppress(OSError): out.rmdir()                  # which fails if there is something in it
 
-def _read(source, how, report):
-    "The images of `source`, read as `how()` says: a dict for `read_images`."
+def _read(source, how, report, store=None):
+    "The images of `source`, read as `how()` says: a dict for `read_images`; if there is a `store`, a folder and bytes, pictures are decoded into a file there."
     with _Step(report, 'reading') as step:
         from cae.images import read_images
+        from cae.large import store_images
         how = how()
-        images = read_images(source, progress=step.of, **how)
+        images = store_images(source, *store, progress=step.of, **how) if store and 'crop' in how else read_images(source, progress=step.of, **how)
     print(images, flush=True)
     report.update(images=len(images), skipped=len(images.skipped), size=list(images.size), channels=images.channels,
                   crop=how.get('crop'), ink=how.get('ink', False))
     return images
 
-def _collection(source, model, report):
+def _collection(source, model, report, store=None):
     "The images of `source`, read as they seem to want it, for the network called `model`; enough of them for a map."
     def how():
         from cae.images import infer_reading
         return dict(size=(28, 28)) if model == 'seed' else infer_reading(source)
-    images = _read(source, how, report)
+    images = _read(source, how, report, store)
     if len(images) < 10: raise ValueError(f'{source}: a map needs at least 10 images; there are {len(images)}')
     return images
 
@@ -401,6 +404,11 @@ def _refined(rounds):
     return '; '.join(said + [f'left as it was: {r["why"]}' for r in rounds if not r['kept']])
 
 # %% ../nbs/12_cli.ipynb #cb0ba8af
+def _chance(n, most, seed):
+    "The indices, in order, of `most` of `n` images drawn by chance; None if there are not more."
+    import numpy as np
+    return np.sort(np.random.default_rng(seed).choice(n, most, replace=False)) if n > most else None
+
 def discover_images(
     source='mnist', # 'mnist', a folder of pictures or of IDX files, a Kaggle CSV, or an IDX file
     out='out', # folder for the answers, made if it is not there
@@ -409,16 +417,20 @@ def discover_images(
     epochs:int=None, # default by `plan`
     seed:int=42, # of everything that is random
     anew:bool=False, # begin anew, whatever the folder holds? Otherwise a run that was cut off goes on, and one that is finished is left as it is
+    sample:int=100_000, # of more images than this so many are drawn by chance for map and groups, and the rest is placed among them
+    memory:float=None, # gigabytes that decoded pictures of a folder may take; default as many as they need. Otherwise they live in a file in `out` until the run is finished
 ):
     "The whole job on the images of `source`; everything is left in `out`, and the report is returned as a dict. A `ValueError` if `out` holds another run."
     _check_places(source, out)
-    asked = dict(version=_version(), model=model, n_latent=n_latent, epochs=epochs, seed=seed)
-    if not anew: _Run(out, asked).check()                        # what can be refused is refused before an hour of reading
+    asked = dict(version=_version(), model=model, n_latent=n_latent, epochs=epochs, seed=seed, sample=sample)
+    run = _Run(out, asked)
+    if not anew: run.check()                                     # what can be refused is refused before an hour of reading
+    elif memory: run.forget()
     from cae.learner import plan
     from fastai.torch_core import set_seed
     report = dict(source=_text(source), seed=seed, model=model, seconds={})
     set_seed(seed, reproducible=True)
-    images = _collection(source, model, report)
+    images = _collection(source, model, report, memory and (run.path('images'), int(memory*2**30)))
     run = _Run(out, asked | dict(images=_fingerprint(images)))
     if not anew:
         run.check()
@@ -430,12 +442,13 @@ def discover_images(
     network = _fitting(model, images, source, how['n_latent'])
     print(_chosen(report | how), flush=True)
     with _folder(out) as folder, _alone(folder):                 # made now, lest an hour's training find no place to go
-        if anew: run.forget()
+        if anew and not memory: run.forget()
+        for name in ('vectors.parquet', 'places.parquet')*anew: shutil.rmtree(folder/name, ignore_errors=True)
         try:
             run.begin(report)
             learn = _train(network, train, valid, how, seed, report, run.path('training.safetensors'))
             run.note(report)
-            _finish(run, learn, images, seed, report)
+            _finish(run, learn, images, seed, report, _chance(len(images), sample, seed))
         finally: run.close()
     return report
 
@@ -445,11 +458,30 @@ def _done(run, report):
     print(f'{run.out} has the answers already; nothing was done again', flush=True)
     return report
 
-def _finish(run, learn, images, seed, report):
-    "All that comes after the training, left in the folder of the run."
+def _sampled(learn, images, sample):
+    "Those of `images` that are in the `sample`, and a Learner of the same network for them: what `learn` held back is held back here, too."
+    import numpy as np
+    from cae.images import ImagesDL, as_torch
+    from cae.learner import autoencoder_learner
+    from fastai.data.core import DataLoaders
+    images, dl = images[sample], learn.dls.train
+    learnt, pixels = np.isin(sample, np.asarray(dl.dataset)), as_torch(images.pixels).to(dl.device)
+    def loader(mine, **kwargs): return ImagesDL(pixels, np.flatnonzero(mine), dl.bs, device=dl.device, **kwargs)
+    few = loader(learnt, shuffle=True, drop_last=learnt.sum() > dl.bs, seed=dl.seed, augment=dl.augment, denoise=dl.denoise)
+    return images, autoencoder_learner(DataLoaders(few, loader(learnt if learnt.all() else ~learnt), device=dl.device), learn.model, wd=learn.wd)
+
+def _place_rest(out, learn, images, found, sample, report):
+    "The vectors of all `images`, and where they belong on the map of the `sample` and in its groups: Parquet files, made one after the other."
+    from cae.large import place_to, vectorize_to
+    with _Step(report, 'vectorizing all') as step: vectors = vectorize_to(learn, images, out/'vectors.parquet', progress=step.of)
+    with _Step(report, 'placing all') as step: place_to(found, sample, vectors, out/'places.parquet', progress=step.of)
+
+def _finish(run, learn, everything, seed, report, sample=None):
+    "All that comes after the training, left in the folder of the run; if there is a `sample`, indices, the map is one of these, and all others are placed on it."
     import numpy as np
     from cae.latents import neighbours, reconstruction_error
-    losses = _plot_losses(learn.recorder)
+    losses, whole = _plot_losses(learn.recorder), learn
+    images, learn = (everything, learn) if sample is None else _sampled(learn, everything, sample)
     found, card = _answers(run, learn, images, report['model'], seed, report)
     def nearest():
         with _Step(report, 'neighbours') as step: return neighbours(found.latents, n=min(9, len(images) - 1), progress=step.of)[0]
@@ -457,8 +489,9 @@ def _finish(run, learn, images, seed, report):
         with _Step(report, 'errors') as step: return reconstruction_error(learn, images, progress=step.of)
     near, errors = (run.once(name, make, _npy, np.load) for name, make in (('neighbours.npy', nearest), ('errors.npy', measured)))
     report |= _figures(images, errors, found)
-    with learn.no_bar(): report['valid_mse'] = float(learn.validate()[0])
-    report |= dict(files=_finished_files(images, card, report), settings=run.settings)
+    with whole.no_bar(): report['valid_mse'] = float(whole.validate()[0])
+    if sample is not None: _place_rest(run.out, learn, everything, found, sample, report)
+    report |= dict(files=['vectors.parquet', 'places.parquet']*(sample is not None) + _finished_files(images, card, report), settings=run.settings)
     with _Step(dict(seconds={}), 'writing') as step: _write(run.out, images, learn, losses, found, errors, near, card, report, progress=step.of)
     run.forget()
 
@@ -478,12 +511,13 @@ def _load(stem):
     try: return load(stem).to(default_device())
     except (KeyError, TypeError, RuntimeError) as e: raise ValueError(f'{stem}.json: does not describe the network beside it ({" ".join(str(e).split())})') from None
 
+_about_report = dict(type='object', required=['size', 'channels', 'crop', 'ink'], properties=dict(
+    size=dict(type='array', items=dict(type='integer', minimum=1), minItems=2, maxItems=2), channels=dict(enum=[1, 3, 4]), crop=dict(enum=[None, 'frame']), ink=dict(type='boolean')))
+
 def _read_report(path):
     "The report that `discover` left at `path`."
-    try: report = json.loads(path.read_bytes())
-    except ValueError: raise ValueError(f'{path}: not a JSON file') from None
-    if not isinstance(report, dict) or not {'size', 'channels', 'crop', 'ink'} <= set(report): raise ValueError(f'{path}: not a report that discover has written')
-    return report
+    from cae.learner import read_json
+    return read_json(path, _about_report, 'a run of discover')
 
 def _reading(stem, network):
     "How a folder of pictures is to be read for the network that was kept at `stem`: as it was taught, if there is a report, or else plainly."
@@ -508,7 +542,10 @@ def _read_for(network, source, how, report):
 def _vectors_file(source, out):
     "Where the vectors of `source` go: `out`, or by default a name made of its; a `ValueError` if that cannot be."
     out = Path(out or f'{Path(source).resolve().name.split(".")[0] or "images"}-latents.npy')
-    if out.suffix not in ('.npy', '.csv'): raise ValueError(f'{out}: vectors go into a file whose name ends in .npy or .csv')
+    if out.suffix not in ('.npy', '.csv', '.parquet'): raise ValueError(f'{out}: vectors go into a file whose name ends in .npy or .csv, or into a folder of files whose name ends in .parquet')
+    if out.suffix == '.parquet' and (out.is_file() or out.is_dir() and any(out.iterdir()) and not (out/'_vectors.json').exists() and not (out/'.images').exists()):
+        raise ValueError(f'{out}: is something else; choose another name with --out')
+    if out.suffix == '.parquet': return out
     names = out.with_suffix('.csv')
     if Path(source).resolve() in (out.resolve(), names.resolve()): raise ValueError(f'{out}: would be written over {source}; choose another name with --out')
     ours = b'name\n' if out != names else b'name,z0'
@@ -523,10 +560,22 @@ def _write_vectors(out, images, latents):
     write_whole(out.with_suffix('.csv'), _table(name=images.names))
     return write_whole(out, _npy(latents))
 
+def _write_parts(network, source, how, out, report):
+    "Leave vectors as Parquet files in the folder `out`, never all in memory; pictures are decoded into a file there on the way. Both go on where they were cut off."
+    from cae.images import infer_reading
+    from cae.large import store_images, vectorize_to
+    if infer_reading(source):
+        with _Step(report, 'decoding') as step: images = store_images(source, out/'.images', progress=step.of, **how)
+        report |= dict(images=len(images), skipped=len(images.skipped))
+    else: images = _read_for(network, source, how, report)
+    with _Step(report, 'vectorizing') as step: vectorize_to(network, images, out, progress=step.of)
+    _write_skipped(out.with_name(f'{out.stem}-skipped.csv'), images)
+    shutil.rmtree(out/'.images', ignore_errors=True)
+
 def vectorize_images(
     model, # a network kept by `save`, with or without an ending; or the folder of a run
     source, # 'mnist', a folder of pictures or of IDX files, a Kaggle CSV, or an IDX file
-    out=None, # file for the vectors, .npy with the names in a .csv beside it, or .csv with both; default named after `source`
+    out=None, # file for the vectors, .npy with the names in a .csv beside it, or .csv with both, or a folder .parquet for what does not fit in memory; default named after `source`
 ):
     "The latents of the images of `source`, left in `out`: float32 (N,n_latent). The report is returned as a dict."
     stem, out = _stem(model), _vectors_file(source, out)
@@ -535,6 +584,9 @@ def vectorize_images(
     network = _load(stem)
     report = dict(source=_text(source), model=_text(stem), seconds={})
     with _folder(out.parent):
+        if out.suffix == '.parquet':
+            _write_parts(network, source, _reading(stem, network), out, report)
+            return report | dict(n_latent=network.n_latent, out=str(out))
         images = _read_for(network, source, _reading(stem, network), report)
         with _Step(report, 'vectorizing') as step: latents = vectorize(network, images, progress=step.of)
         _write_vectors(out, images, latents)
@@ -598,7 +650,7 @@ def _placed(network, images, found, names, shift, report):
     from cae.latents import neighbours, reconstruction_error, vectorize
     with _Step(report, 'vectorizing') as step: latents = vectorize(network, images, progress=step.of)
     with _Step(report, 'placing') as step: xy = np.concatenate([found.map.transform(latents[i:i+1024]) for i in step.of(range(0, len(latents), 1024))]) + shift
-    with _Step(report, 'grouping'): groups = found.predict(latents)
+    with _Step(report, 'grouping') as step: groups = np.concatenate([found.predict(latents[i:i+8192]) for i in step.of(range(0, len(latents), 8192))])
     with _Step(report, 'neighbours') as step: near = neighbours(found.latents, of=latents, n=1, progress=step.of)[0]
     with _Step(report, 'errors') as step: errors = reconstruction_error(network, images, progress=step.of)
     return dict(name=images.names, x=xy[:, 0], y=xy[:, 1], cluster=groups, error=errors, nearest=names[near[:, 0]], label=_labels(images))
@@ -705,10 +757,12 @@ _examples = dict(
   cae discover                                the digits that come with the package
   cae discover scans --out out/scans          a folder of pictures, nested or not
   cae discover train.csv --out out/kaggle     Kaggle's digit-recognizer
-  cae discover train-images-idx3-ubyte.gz     an IDX file, with the labels beside it if there are any''',
+  cae discover train-images-idx3-ubyte.gz     an IDX file, with the labels beside it if there are any
+  cae discover archive --memory 4             more pictures than memory holds''',
     vectorize='''examples:
   cae vectorize out/scans/model new           new-latents.npy, and the names in new-latents.csv
-  cae vectorize out/scans new --out new.csv   the same network, one table with names and numbers''',
+  cae vectorize out/scans new --out new.csv   the same network, one table with names and numbers
+  cae vectorize out/scans new --out new.parquet     a folder of Parquet files, for more images than memory holds''',
     place='''examples:
   cae place out/scans new                     out/scans/placed/placed.csv and placed.png
   cae place out/scans new --out out/may       the same in another folder
@@ -725,6 +779,12 @@ def _whole_number(least, most=2**32 - 1):
         return n
     parse.__name__ = 'whole number'
     return parse
+
+def _gigabytes(s):
+    n = float(s)
+    if not 0 < n < 2**20: raise argparse.ArgumentTypeError(f'{s} is not more than 0')
+    return n
+_gigabytes.__name__ = 'number'
 
 def _help(name, about): return dict(description=about, epilog=f'{_examples[name]}\n\n{_codes}', formatter_class=argparse.RawDescriptionHelpFormatter)
 
@@ -743,14 +803,16 @@ def _say_skipped(report, where): return [f'{report["skipped"]} files could not b
 
 def _summary(report, out):
     "The report of `discover` in words."
-    lines = [f'{report["images"]:,} images; groups found: {report["groups"]}; {report["in_no_group"]:.1%} of the images in none',
+    n = report['settings']['sample']
+    drawn = f', map and groups of {n:,} drawn by chance, the rest placed in places.parquet' if report['images'] > n else ''
+    lines = [f'{report["images"]:,} images{drawn}; groups found: {report["groups"]}; {report["in_no_group"]:.1%} of the images in none',
              f'mean squared error of the reproductions: {report["mse"]:.5f}; of those held back: {report["valid_mse"]:.5f}']
     if 'clustering_accuracy' in report:
         lines.append(f'by the labels: {report["clustering_accuracy"]:.1%} in the right group; 10-NN on the map {report["map_knn_accuracy"]:.1%}')
     return '\n'.join(lines + _say_skipped(report, 'skipped.csv') + [f'all of it is in {out}'])
 
 def _discover(args, tell):
-    try: report = discover_images(args.source, args.out, args.model, args.n_latent, args.epochs, args.seed, args.anew)
+    try: report = discover_images(args.source, args.out, args.model, args.n_latent, args.epochs, args.seed, args.anew, args.sample, args.memory)
     except KeyboardInterrupt:
         if (Path(args.out)/'.unfinished').exists(): _error(f'what is finished is kept in {args.out}; the same command goes on from there')
         raise
@@ -788,6 +850,8 @@ def _parser():
     d.add_argument('--n-latent', type=_whole_number(1), metavar='N', help='length of the latent vector (default: 64, fewer for tiny images; 128 for seed)')
     d.add_argument('--epochs', type=_whole_number(1), metavar='N', help='passes over the images (default: 8, more where there are few)')
     d.add_argument('--seed', type=_whole_number(0), default=42, metavar='N', help='of everything that is random (default: 42)')
+    d.add_argument('--sample', type=_whole_number(10), default=100_000, metavar='N', help='of more images than N, map and groups are those of N drawn by chance, and the rest is placed (default: 100000)')
+    d.add_argument('--memory', type=_gigabytes, metavar='GB', help='how much decoded pictures of a folder may take; they live in a file in DIR until all is done (default: all in memory)')
     d.add_argument('--anew', action='store_true', help='begin anew, whatever DIR holds; otherwise a run that was cut off goes on')
     _add_others(sub)
     return p
@@ -797,7 +861,7 @@ def _add_others(sub):
     v = _add(sub, 'vectorize', 'the vectors of images, by a network that has learnt; a folder of pictures is read as that of the run that it is from', _vectorize)
     v.add_argument('model', metavar='MODEL', help='a network that was kept, DIR/model say, with or without an ending; or DIR')
     v.add_argument('source', metavar='IMAGES', help=_sources)
-    v.add_argument('--out', metavar='FILE', help='.npy, with the names in a .csv beside it, or .csv with both (default: IMAGES-latents.npy)')
+    v.add_argument('--out', metavar='FILE', help='.npy, with the names in a .csv beside it, or .csv with both, or .parquet, a folder of files made one after the other (default: IMAGES-latents.npy)')
     p = _add(sub, 'place', 'new images on the map of a run and into its groups; the map stays as it is', _place)
     p.add_argument('folder', metavar='DIR', help='folder that discover has left')
     p.add_argument('source', metavar='NEW_IMAGES', help=_sources)

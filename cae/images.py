@@ -260,6 +260,20 @@ def _csv_columns(path):
     if side*side != len(pixels): raise ValueError(f'{path}: {len(pixels)} pixel columns do not make a square image')
     return cols, cols.index('label') if 'label' in cols else None, [cols.index(f'pixel{i}') for i in range(side*side)], side
 
+class _CSVError(ValueError): "Something is wrong with a table, and the message says what."
+
+def _csv_rows(path, columns, progress, n=4096):
+    "The numbers below the header of the file at `path`, whose rows have so many `columns`: int32, in parts of `n` rows."
+    with (gzip.open if path.suffix == '.gz' else open)(path, 'rb') as f: lines = sum(part.count(b'\n') for part in iter(lambda: f.read(2**20), b''))
+    done = 0
+    with _open_csv(path) as f, warnings.catch_warnings(action='ignore', category=UserWarning):
+        next(f)
+        for _ in progress(range(0, max(1, lines), n)):
+            x = np.loadtxt(f, np.int32, delimiter=',', ndmin=2, max_rows=n)
+            if x.size and len(x.T) != columns: raise _CSVError(f'its rows have {len(x.T)} values, its header {columns}')
+            if x.size: yield done, x
+            done += len(x) if x.size else 0
+
 def _csv_mistake(path):
     "What is wrong in the first row that is wrong, counted from the one below the header."
     with _open_csv(path) as f:
@@ -274,23 +288,25 @@ def _csv_mistake(path):
 def from_csv(cls:Images,
     path=None, # CSV as Kaggle's digit-recognizer has it; default the competition's own train.csv, on Kaggle
     kaggle='/kaggle/input', # where Kaggle puts its data
+    progress=noop, # wraps parts of 4,096 rows, as `tqdm` does; default nothing is shown
 ):
     "`Images` from a CSV with columns `pixel0`, `pixel1`, … in [0, 255] and, if known, `label`; named by row from 1 on."
     path = Path(path) if path else _find_kaggle(kaggle)
     _check_gzip(path)
     cols, label, pixels, side = _csv_columns(path)
-    ncols = len(cols)
+    y, x = [], []
     try:
-        with warnings.catch_warnings(action='ignore', category=UserWarning):
-            x = np.loadtxt(path, np.int32, delimiter=',', skiprows=1, ndmin=2, encoding='utf-8-sig')
+        for start, rows in _csv_rows(path, len(cols), progress):
+            bad = np.argwhere((rows[:, pixels] < 0) | (rows[:, pixels] > 255))
+            if len(bad): raise _CSVError(f'row {start + bad[0][0] + 1} has a pixel of {rows[:, pixels][tuple(bad[0])]}; pixels lie in [0, 255]')
+            x.append(rows[:, pixels].astype(np.uint8))
+            y.append(rows[:, label] if label is not None else [])
     except _bad_gzip as e: raise ValueError(f'{path}: a damaged gzip file ({e})') from None
+    except _CSVError as e: raise ValueError(f'{path}: {e}') from None
     except ValueError as e: raise ValueError(f'{path}: {_csv_mistake(path) or e}') from None
-    if len(x) == 0: raise ValueError(f'{path}: has a header and no rows')
-    if len(x.T) != ncols: raise ValueError(f'{path}: its rows have {len(x.T)} values, its header {ncols}')
-    y, x = None if label is None else x[:, label], x[:, pixels]
-    bad = np.argwhere((x < 0) | (x > 255))
-    if len(bad): raise ValueError(f'{path}: row {bad[0][0] + 1} has a pixel of {x[tuple(bad[0])]}; pixels lie in [0, 255]')
-    return cls(x.reshape(-1, side, side).astype(np.uint8), y, [str(i + 1) for i in range(len(x))])
+    if not x: raise ValueError(f'{path}: has a header and no rows')
+    x, y = np.concatenate(x), None if label is None else np.concatenate(y)
+    return cls(x.reshape(-1, side, side), y, [str(i + 1) for i in range(len(x))])
 
 # %% ../nbs/00_images.ipynb #f7e56eb9
 _formats = 'JPEG MPO PNG GIF TIFF WEBP AVIF JPEG2000 BMP DIB PPM PCX SGI SUN PSD FITS TGA'.split()
@@ -624,7 +640,7 @@ def infer_reading(
 def read_images(
     source, # 'mnist', a folder of pictures or of IDX files, a Kaggle CSV, or an IDX file
     size=None, # for a folder of pictures: their height and width
-    progress=noop, # for a folder of pictures: wraps the files, as `tqdm` does; default nothing is shown
+    progress=noop, # for a folder of pictures wraps the files, for a CSV parts of it, as `tqdm` does; default nothing is shown
     **how, # for a folder of pictures: what else `Images.from_folder` is to know; `infer_reading` gives a choice
 ):
     "The `Images` that `source` names, whichever reader they need."
@@ -634,7 +650,7 @@ def read_images(
     if str(source) == 'mnist': return mnist('all')
     if not path.exists(): raise ValueError(f'{path}: there is no such file or folder')
     if path.is_dir(): return Images.from_idx(path)
-    return Images.from_csv(path) if '.csv' in path.suffixes else Images.from_idx(path)
+    return Images.from_csv(path, progress=progress) if '.csv' in path.suffixes else Images.from_idx(path)
 
 # %% ../nbs/00_images.ipynb #ed25eee6
 def to_channels(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['store_images', 'open_images', 'vectorize_to', 'Vectors', 'discover_sample', 'place_to']
 
-# %% ../nbs/09_large.ipynb #39a9fc29
+# %% ../nbs/09_large.ipynb #fa6b7fd1
 import hashlib, json, os
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
@@ -21,7 +21,7 @@ from .latents import _network
 from .clusters import *
 from fastcore.basics import noop
 
-# %% ../nbs/09_large.ipynb #a64c84c7
+# %% ../nbs/09_large.ipynb #9fb388fa
 _about_store = dict(type='object', required=['format', 'written_by', 'how', 'files', 'listing'], properties=dict(
     format=dict(const='cae images'), written_by=dict(type='string'), files=dict(type='integer', minimum=1), listing=dict(type='string'),
     how=dict(type='object', required=['size', 'channels', 'crop', 'ink', 'labels'], properties=dict(
@@ -59,7 +59,7 @@ def _good_parts(to, bytes_each):
             end = f.tell()
     return good, end
 
-# %% ../nbs/09_large.ipynb #72808147
+# %% ../nbs/09_large.ipynb #dc1a7f26
 def _reading_of(path, files, labels, how):
     "How the pictures `files` below `path` are to be read: what is not in `how` is what `infer_reading` says."
     res = dict(size=None, channels=None, crop=None, ink=False) | infer_reading(path)
@@ -134,12 +134,12 @@ def open_images(
     number = {c: i for i, c in enumerate(classes or [])}
     return Images(np.memmap(to/'pixels.u8', np.uint8, 'r', shape=shape), [number[p] for p in parents] or None, names, classes, skipped)
 
-# %% ../nbs/09_large.ipynb #684a6ae5
+# %% ../nbs/09_large.ipynb #a873f104
 def _weights_hash(model):
     "The SHA-256 of a network's weights, as `save` notes it."
     return hashlib.sha256(_tensor_bytes({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()})).hexdigest()
 
-# %% ../nbs/09_large.ipynb #9bade122
+# %% ../nbs/09_large.ipynb #c7065d16
 _about_vectors = dict(type='object', required=['format', 'written_by', 'images', 'part', 'n_latent', 'weights', 'collection'], properties=dict(
     format=dict(const='cae vectors'), written_by=dict(type='string'), weights=dict(type='string'), collection=dict(type='string'),
     images=dict(type='integer', minimum=1), part=dict(type='integer', minimum=1), n_latent=dict(type='integer', minimum=1)))
@@ -176,7 +176,7 @@ def vectorize_to(
     folder, model = Path(folder), _network(model)
     about = dict(format='cae vectors', written_by=version('cae'), images=len(images), part=part, n_latent=model.n_latent, weights=_weights_hash(model), collection=_collection_hash(images))
     folder.mkdir(parents=True, exist_ok=True)
-    _same(folder/'vectors.json', _about_vectors, 'vectors', about, lambda old, new: _differ(
+    _same(folder/'_vectors.json', _about_vectors, 'vectors', about, lambda old, new: _differ(
         {k: old[k] for k in ('images', 'part', 'n_latent')}, {k: new[k] for k in ('images', 'part', 'n_latent')}) or
         ('another network' if old['weights'] != new['weights'] else 'other images' if old['collection'] != new['collection'] else ''))
     count = -(-len(images)//part)
@@ -186,15 +186,15 @@ def vectorize_to(
         _write_parquet(_part_path(folder, k), vectorize(model, some, bs), name=some.names)
     return Vectors(folder) if all(_part_path(folder, k).exists() for k in range(count)) else None
 
-# %% ../nbs/09_large.ipynb #f083aefd
+# %% ../nbs/09_large.ipynb #7b1219ba
 class Vectors:
     "The vectors that `vectorize_to` has left in a folder: going through it gives one part after the other, as `(index of the first, names, latents)`."
     def __init__(self,
         folder, # where they are; a `ValueError` if a file is missing
     ):
         self.folder = Path(folder)
-        if not (self.folder/'vectors.json').exists(): raise ValueError(f'{folder}: there are no vectors that vectorize_to has left')
-        self.about = read_json(self.folder/'vectors.json', _about_vectors, 'vectors')
+        if not (self.folder/'_vectors.json').exists(): raise ValueError(f'{folder}: there are no vectors that vectorize_to has left')
+        self.about = read_json(self.folder/'_vectors.json', _about_vectors, 'vectors')
         missing = [k for k in range(self.n_parts) if not _part_path(folder, k).exists()]
         if missing: raise ValueError(f'{folder}: {len(missing)} of {self.n_parts} parts are missing, the first {_part_path(folder, missing[0]).name}; vectorize_to goes on with them')
 
@@ -227,7 +227,7 @@ class Vectors:
         i = np.sort(np.random.default_rng(seed).choice(len(self), min(n, len(self)), replace=False))
         return i, np.concatenate([z[i[(i >= start) & (i < start + len(z))] - start] for start, _, z in self])
 
-# %% ../nbs/09_large.ipynb #bcee62fb
+# %% ../nbs/09_large.ipynb #8dfb92bd
 def discover_sample(
     vectors:Vectors, # of the collection
     n:int=50_000, # images in the sample, or all if there are not so many
@@ -252,7 +252,7 @@ def place_to(
     folder = Path(folder)
     about = dict(format='cae places', written_by=version('cae'), groups=found.n_clusters, map=hashlib.sha256(np.ascontiguousarray(found.map.xy).data).hexdigest(), vectors=vectors.about['weights'])
     folder.mkdir(parents=True, exist_ok=True)
-    _same(folder/'places.json', dict(type='object', properties=dict(format=dict(const='cae places'))), 'places', about, lambda old, new: 'another map' if _differ(old, new) else '')
+    _same(folder/'_places.json', dict(type='object', properties=dict(format=dict(const='cae places'))), 'places', about, lambda old, new: 'another map' if _differ(old, new) else '')
     paths = [_part_path(folder, k) for k in range(vectors.n_parts)]
     for k in progress([k for k, p in enumerate(paths) if not p.exists()]):
         start, names, latents = vectors.read(k)

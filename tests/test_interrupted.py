@@ -93,7 +93,7 @@ def test_killed_again_and_again(undisturbed, place):
         if code == 0: break
         assert not (out/'report.json').exists() or (out/'.unfinished').exists()
     assert code == 0, (place/'log').read_text()
-    print(f'{kills} kills survived')
+    print(f'cae discover: {kills} kills survived')
     assert kills >= 12
     same(undisturbed, out)
 

@@ -47,6 +47,7 @@ def test_a_killed_process_ends_the_run_with_an_error(tmp_path):
         if p.poll() is None: os.killpg(p.pid, signal.SIGKILL)
     assert p.returncode != 0 and 'SIGKILL' in err, err
     with pytest.raises(ProcessLookupError): os.kill(int((tmp_path/'0.pid').read_text()), 0)          # nobody is left waiting
+    print('learning in two processes, one of them killed: an error, and no half-written file')
     left = {f.name for f in tmp_path.iterdir() if f.name != 'state.safetensors'}
     assert left == {'learn.py', '0.pid', '1.pid'}, 'something half-written'
 
@@ -68,6 +69,7 @@ def test_a_killed_worker_s_files_are_made_by_the_other(model, tmp_path):
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
         vectors = vectorize_cluster(client, model, tmp_path/'stored', tmp_path/'vectors', part=20, progress=watched)
     assert killed and vectors.n_parts == 150
+    print(f'{len(stored):,} images sent to two workers, one of them killed: {sum(len(names) for _, names, _ in vectors):,} vectorized, {len({n for _, names, _ in vectors for n in names}):,} of them different')
     assert [n for _, names, _ in vectors for n in names] == stored.names, 'not every image once'
     np.testing.assert_allclose(np.concatenate([z for _, _, z in vectors]), vectorize(load(model), stored), atol=1e-4)
     assert {p.suffix for p in (tmp_path/'vectors').iterdir()} == {'.parquet', '.json'}
@@ -87,5 +89,6 @@ def test_vectorizing_killed_at_random_moments_goes_on(model, tmp_path):
         p.wait()
         for f in (tmp_path/'cut').glob('*.parquet'): assert made.setdefault(f.name, f.stat().st_mtime_ns) == f.stat().st_mtime_ns, f'{f.name} was made twice'
     again = vectorize_to(load(model), images, tmp_path/'cut', part=100)
+    print(f'vectorizing: {kills} kills survived')
     assert kills, 'every run was over before it could be killed'
     for k in range(whole.n_parts): assert again.read(k)[1] == whole.read(k)[1] and np.allclose(again.read(k)[2], whole.read(k)[2], atol=1e-4)
