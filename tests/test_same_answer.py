@@ -9,10 +9,10 @@ script = textwrap.dedent('''
     threads, device = int(sys.argv[1]), sys.argv[2]
     torch.set_num_threads(threads)
     set_seed(42, reproducible=True)
-    images = mnist('test')[:3000]
+    images = mnist('test')[:1500]
     model = lsuv(ResNetAutoencoder(28, n_latent=32), to_float(as_torch(images.pixels[:256]), 1))
     learn = autoencoder_learner(dataloaders(images, bs=64, augment=True, denoise=False, device=device), model.to(device))
-    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(4, 4e-3)
+    with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(3, 4e-3)
     latents = vectorize(learn, images)
     found = discover(latents, fit_map(latents, progress=False, n_jobs=threads, method='opentsne'))
     print(json.dumps(dict(bits=hashlib.sha256(latents.tobytes() + found.map.xy.tobytes()).hexdigest(), mse=learn.recorder.values[-1][1], knn=knn_accuracy(latents, images.labels),
@@ -35,9 +35,8 @@ def two(): return run(2)
 
 def test_the_same_threads_give_the_same_bits(two): assert run(2) == two
 
-@pytest.mark.parametrize('threads', [1, 3])
-def test_other_threads_agree(two, threads):
-    other = run(threads)
+def test_another_number_of_threads_agrees(two):
+    other = run(1)
     print(two, other, sep='\n')
     agree(two, other)
 
