@@ -2,7 +2,7 @@
 import json, multiprocessing, os, random, resource, signal, sys, time
 import numpy as np, pytest
 from cae.images import mnist
-from conftest import cae, write_idx
+from conftest import cae, forked, write_idx
 
 if 'forkserver' not in multiprocessing.get_all_start_methods(): pytest.skip('kills processes, which it makes by forking', allow_module_level=True)
 TIMES = {'report.json', 'report.html'}                     # hold how long everything took, compared without it
@@ -28,12 +28,8 @@ def command(place, out, hurt):
     sys.exit(main(['discover', 'three-images-idx3-ubyte', '--out', out, '--epochs', '8']))
 
 def work(place, out, *hurt):
-    "The command in a process of its own, forked from one that has imported all there is to import and has done nothing yet."
-    how = multiprocessing.get_context('forkserver')
-    how.set_forkserver_preload(['cae.all', 'cae.cli', 'cae.explorer'])
-    p = how.Process(target=command, args=(place, out, hurt))
-    p.start()
-    return p
+    "The command in a process of its own."
+    return forked(command, place, out, hurt)
 
 def ended(p, seconds=300):
     "How the process ended: its exit code, or minus the signal."
