@@ -5,15 +5,20 @@ BIN    := $(VENV)/bin
 OUT    ?= out/digits
 STORIES := nbs/tutorials/discovering_digits.ipynb nbs/tutorials/band_structures.ipynb nbs/tutorials/your_images.ipynb
 
-.PHONY: discover test lab notebooks bench readme address docs clean
+.PHONY: discover test browser lab notebooks bench readme address docs clean
 
 discover: $(VENV)/done           ## the main job: the 70,000 digits, everything left in out/digits
 	$(BIN)/cae discover mnist --out $(OUT)
 
 # One notebook after the other: two at once share the cores badly and take longer in the end.
-test: $(VENV)/done               ## every test, the chapters, and the two long stories on a few images: `notebooks` runs these whole, `bench` the benchmarks
+test: $(VENV)/done browser       ## every test, the chapters, and the two long stories on a few images: `notebooks` runs these whole, `bench` the benchmarks
 	$(BIN)/nbdev-test nbs --do-print --n-workers 1
-	$(BIN)/pytest tests
+	$(BIN)/pytest -rs tests
+
+# The page and the widgets are tested in Chromium. Where nobody may install it their tests are skipped, and say so.
+browser:                         ## Debian's Chromium, if it is not there and may be installed
+	@command -v chromium >/dev/null || { apt-get update -q && apt-get install -y -q --no-install-recommends chromium; } >/dev/null 2>&1 \
+	|| echo 'no chromium, and none could be installed: the tests of the page and of the widgets will be skipped'
 
 lab: $(VENV)/done                ## JupyterLab on the notebooks
 	$(BIN)/jupyter lab nbs
