@@ -472,9 +472,12 @@ def _sampled(learn, images, sample):
 
 def _place_rest(out, learn, images, found, sample, report):
     "The vectors of all `images`, and where they belong on the map of the `sample` and in its groups: Parquet files, made one after the other."
+    from cae.clusters import Groups
     from cae.large import place_to, vectorize_to
+    from cae.maps import NearestMap
+    known = Groups(found.latents, NearestMap(found.latents, found.map.xy), found.labels, found.confidence)       # as `cae place` does, and the same after an interruption
     with _Step(report, 'vectorizing all') as step: vectors = vectorize_to(learn, images, out/'vectors.parquet', progress=step.of)
-    with _Step(report, 'placing all') as step: place_to(found, sample, vectors, out/'places.parquet', progress=step.of)
+    with _Step(report, 'placing all') as step: place_to(known, sample, vectors, out/'places.parquet', progress=step.of)
 
 def _finish(run, learn, everything, seed, report, sample=None):
     "All that comes after the training, left in the folder of the run; if there is a `sample`, indices, the map is one of these, and all others are placed on it."

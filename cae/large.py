@@ -43,7 +43,7 @@ def _differ(old, new):
 def _same(path, schema, what, about, differ):
     "Leave `about` at `path`; if another one is there already, a `ValueError` says how the two `differ`."
     if path.exists():
-        if other := differ(read_json(path, schema, what), about): raise ValueError(f'{path.parent}: holds {what} of another kind ({other}); choose another folder')
+        if other := differ(read_json(path, schema, what), about): raise ValueError(f'{path.parent}: holds {what} of another kind ({other}); choose another folder, or take that one away')
     else: write_whole(path, json.dumps(about, indent=2) + '\n')
 
 def _parts(to): return [read_json(p, _about_part, 'a part of a collection') for p in sorted((to/'parts').glob('*.json'))]

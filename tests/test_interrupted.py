@@ -1,6 +1,7 @@
 "A run that is killed at any moment and begun again ends with the answers of one that was not: a full disk, kills at random times, and between one file and the next."
 import json, multiprocessing, os, random, resource, signal, sys, time
 import numpy as np, pytest
+from PIL import Image
 from cae.images import mnist
 from conftest import cae, forked, write_idx
 
@@ -19,17 +20,20 @@ def die_at(n, before):
         if count[0] == n: os.kill(os.getpid(), signal.SIGKILL)
     os.replace = counted
 
-def command(place, out, hurt):
+DIGITS = 'three-images-idx3-ubyte', '--epochs', '8'
+LARGE = 'pictures', '--epochs', '8', '--sample', '150', '--memory', '0.0001'
+
+def command(place, out, hurt, words):
     "`cae discover` after `hurt`, a function and what it is given; whatever is said goes into a file."
     os.chdir(place)
     sys.stdout = sys.stderr = open('log', 'a', buffering=1)
     if hurt: hurt[0](*hurt[1:])
     from cae.cli import main
-    sys.exit(main(['discover', 'three-images-idx3-ubyte', '--out', out, '--epochs', '8']))
+    sys.exit(main(['discover', *words, '--out', out]))
 
-def work(place, out, *hurt):
+def work(place, out, *hurt, words=DIGITS):
     "The command in a process of its own."
-    return forked(command, place, out, hurt)
+    return forked(command, place, out, hurt, words)
 
 def ended(p, seconds=300):
     "How the process ended: its exit code, or minus the signal."
@@ -47,7 +51,7 @@ def killed_after(p, seconds):
 
 def answers(out):
     "What the folder holds: names and bytes, of the reports only what is no time."
-    res = {p.name: p.read_bytes() for p in out.iterdir() if p.name not in TIMES}
+    res = {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob('*') if p.name not in TIMES and p.is_file()}
     return res, {k: v for k, v in json.loads((out/'report.json').read_text()).items() if k != 'seconds'}
 
 @pytest.fixture(scope='module')
@@ -92,6 +96,23 @@ def test_killed_again_and_again(undisturbed, place):
     print(f'cae discover: {kills} kills survived')
     assert kills >= 12
     same(undisturbed, out)
+
+def test_more_than_fits_killed_again_and_again(place):
+    "Pictures that are decoded into a file, a map of a sample, and the rest placed: killed while decoding, learning, vectorizing, placing and writing."
+    (place/'pictures').mkdir()
+    for i, x in enumerate(mnist('test')[:240].pixels[:, 0]): Image.fromarray(x).save(place/'pictures'/f'{i:03}.png')
+    assert ended(work(place, 'large', words=LARGE)) == 0, (place/'log').read_text()
+    whole, kills, code = answers(place/'large'), 0, 0
+    assert {'vectors.parquet/000000.parquet', 'places.parquet/000000.parquet'} <= set(whole[0]) and not any(name.startswith('.') for name in whole[0])
+    for n in (2, 4, 7, *range(10, 99, 4)):
+        code = ended(work(place, 'cut', die_at, n, n % 2, words=LARGE))
+        kills += code == -signal.SIGKILL
+        if code == 0: break
+    assert code == 0, (place/'log').read_text()
+    print(f'cae discover --memory --sample: {kills} kills survived')
+    assert kills >= 5
+    files, report = answers(place/'cut')
+    assert sorted(files) == sorted(whole[0]) and [k for k in files if files[k] != whole[0][k]] == [] and report == whole[1]
 
 def test_what_is_finished_is_not_done_again(undisturbed, place):
     before = {p.name: p.stat().st_mtime_ns for p in (place/'undisturbed').iterdir()}
