@@ -11,11 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 import numpy as np
-from safetensors.torch import save as _tensor_bytes
 from .images import *
 from .images import _image_files, _median_size, _name, _read_or_why
 from .learner import *
-from .learner import _needs
+from .learner import _needs, _weights
 from .latents import *
 from .latents import _network
 from .clusters import *
@@ -137,7 +136,7 @@ def open_images(
 # %% ../nbs/09_large.ipynb #a873f104
 def _weights_hash(model):
     "The SHA-256 of a network's weights, as `save` notes it."
-    return hashlib.sha256(_tensor_bytes({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()})).hexdigest()
+    return hashlib.sha256(_weights(model)).hexdigest()
 
 # %% ../nbs/09_large.ipynb #c7065d16
 _about_vectors = dict(type='object', required=['format', 'written_by', 'images', 'part', 'n_latent', 'weights', 'collection'], properties=dict(

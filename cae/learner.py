@@ -278,6 +278,10 @@ _architectures = {      # name → class and its arguments, each also an attribu
 
 def _beside(path, suffix): return Path(path).with_name(Path(path).name + suffix)
 
+def _weights(model):
+    "The weights of `model` as the bytes of a safetensors file."
+    return _tensor_bytes({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()})
+
 def save(
     model, # a network of `cae.models`
     path, # without an ending: `path.safetensors` and `path.json` are written
@@ -285,7 +289,7 @@ def save(
     "Keep `model` as safetensors and JSON, and return the path of the first; a `ValueError` for a foreign architecture."
     name = type(model).__name__
     if name not in _architectures: raise ValueError(f'{name} is no architecture of this package: {", ".join(_architectures)}')
-    weights = _tensor_bytes({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()})
+    weights = _weights(model)
     about = dict(format='cae model', written_by=version('cae'), torch=torch.__version__, architecture=name,
                  arguments={k: getattr(model, k) for k in _architectures[name][1]}, sha256=hashlib.sha256(weights).hexdigest())
     write_whole(_beside(path, '.json'), json.dumps(about, indent=2) + '\n')

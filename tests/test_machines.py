@@ -1,8 +1,8 @@
 "What becomes of the work when one of those who do it is killed: an error and no half-written file, or somebody else does it."
 import os, signal, subprocess, sys, textwrap, time
 import numpy as np, pytest
-from cae.images import Images, mnist
-from cae.large import Vectors, open_images, vectorize_to
+from cae.images import mnist
+from cae.large import store_images, vectorize_to
 from cae.latents import vectorize
 from cae.learner import load, save
 from cae.machines import vectorize_cluster
@@ -17,6 +17,7 @@ def model(tmp_path_factory):
 program = textwrap.dedent('''
     import os, sys, time, torch
     from cae.all import *
+    from fastai.callback.core import Callback
     from fastai.torch_core import rank_distrib
     torch.set_num_threads(1)
     out = sys.argv[1]
@@ -29,7 +30,7 @@ program = textwrap.dedent('''
     with learn.distrib_ctx(), learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(50, 1e-3)
     vectorize_shared(learn, mnist('test'), out + '/vectors', part=1000)
     save(learn.model, out + '/model')
-''').replace('from cae.all import *', 'from cae.all import *\nfrom fastai.callback.core import Callback')
+''')
 
 def test_a_killed_process_ends_the_run_with_an_error(tmp_path):
     (tmp_path/'learn.py').write_text(program)
@@ -54,7 +55,6 @@ def test_a_killed_process_ends_the_run_with_an_error(tmp_path):
 def test_a_killed_worker_s_files_are_made_by_the_other(model, tmp_path):
     from dask.distributed import Client, LocalCluster
     from PIL import Image
-    from cae.large import store_images
     images = mnist('test')[:3000]
     (tmp_path/'pictures').mkdir()
     for i, x in enumerate(images.pixels[:, 0]): Image.fromarray(x).save(tmp_path/'pictures'/f'{i:05}.png', compress_level=0)
