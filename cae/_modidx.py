@@ -368,6 +368,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                            'cae.large._differ': ('large.html#_differ', 'cae/large.py'),
                            'cae.large._good_parts': ('large.html#_good_parts', 'cae/large.py'),
                            'cae.large._listing': ('large.html#_listing', 'cae/large.py'),
+                           'cae.large._make_part': ('large.html#_make_part', 'cae/large.py'),
                            'cae.large._part_path': ('large.html#_part_path', 'cae/large.py'),
                            'cae.large._parts': ('large.html#_parts', 'cae/large.py'),
                            'cae.large._reading_of': ('large.html#_reading_of', 'cae/large.py'),

@@ -160,6 +160,12 @@ def _write_parquet(path, latents=None, **columns):
 
 def _part_path(folder, k): return Path(folder)/f'{k:06}.parquet'
 
+def _make_part(model, images, folder, part, k, bs):
+    "Write file number `k` of `vectorize_to`."
+    some = images[k*part:(k + 1)*part]
+    let_go(mapped_file(images.pixels))
+    _write_parquet(_part_path(folder, k), vectorize(model, some, bs), name=some.names)
+
 def vectorize_to(
     model, # a network or a `Learner`
     images:Images, # of the network's size, mapped from a file or not
@@ -179,10 +185,7 @@ def vectorize_to(
         {k: old[k] for k in ('images', 'part', 'n_latent')}, {k: new[k] for k in ('images', 'part', 'n_latent')}) or
         ('another network' if old['weights'] != new['weights'] else 'other images' if old['collection'] != new['collection'] else ''))
     count = -(-len(images)//part)
-    for k in progress([k for k in (range(count) if parts is None else parts) if not _part_path(folder, k).exists()]):
-        some = images[k*part:(k + 1)*part]
-        let_go(mapped_file(images.pixels))
-        _write_parquet(_part_path(folder, k), vectorize(model, some, bs), name=some.names)
+    for k in progress([k for k in (range(count) if parts is None else parts) if not _part_path(folder, k).exists()]): _make_part(model, images, folder, part, k, bs)
     return Vectors(folder) if all(_part_path(folder, k).exists() for k in range(count)) else None
 
 # %% ../nbs/09_large.ipynb #7b1219ba

@@ -7,12 +7,13 @@ __all__ = ['vectorize_shared', 'vectorize_cluster']
 
 # %% ../nbs/10_machines.ipynb #c6cf19d7
 from functools import lru_cache
+from pathlib import Path
 import torch
 from .images import *
 from .learner import *
 from .learner import _needs
 from .large import *
-from .large import _part_path
+from .large import _make_part, _part_path
 from fastai.learner import Learner
 from fastai.torch_core import distrib_barrier, num_distrib, rank_distrib
 from fastcore.basics import noop, patch
@@ -29,13 +30,13 @@ def _share(dl, device):
 @patch
 def distrib_ctx(self:AutoencoderLearner,
     sync_bn=True, # average what batch normalisation measures over all processes? (on GPUs; PyTorch cannot on a CPU)
-    in_notebook=False, # was it started by `notebook_launcher`?
+    in_notebook=False, # makes no difference here: Accelerate finds out how it was started, and on what
     **kwargs, # for Accelerate's `Accelerator`
 ):
     "A context in which the Learner shares its batches with the other processes that were launched; alone, it is as ever. Needs Accelerate (`cae[machines]`)."
     _needs('learning in several processes', 'Accelerate', 'accelerate', 'machines')
     import fastai.distributed                           # gives every Learner its `distrib_ctx`
-    return Learner.distrib_ctx(self, sync_bn, in_notebook, **kwargs)
+    return Learner.distrib_ctx(self, sync_bn, **kwargs)
 
 @patch
 def to_distributed(self:AutoencoderLearner,
@@ -79,7 +80,7 @@ def _at_hand(model, images): return load(model), open_images(images)
 
 def _vectorize_part(k, model, images, folder, part, bs):
     "Make the file number `k` of `vectorize_to`, on whichever machine this is; `model` and `images` are paths."
-    vectorize_to(*_at_hand(model, images), folder, part, [k], bs)
+    _make_part(*_at_hand(model, images), folder, part, k, bs)
     return k
 
 def vectorize_cluster(
@@ -99,4 +100,5 @@ def vectorize_cluster(
     jobs = client.map(_vectorize_part, waiting, model=str(model), images=str(images), folder=str(folder), part=part, bs=bs, pure=False)
     done = as_completed(jobs)
     for _ in progress(waiting): next(done).result()
+    for p in Path(folder).glob('.*.part'): p.unlink(missing_ok=True)                             # half written by workers that were killed
     return Vectors(folder)

@@ -1,12 +1,13 @@
 "What becomes of the work when one of those who do it is killed: an error and no half-written file, or somebody else does it."
-import os, signal, subprocess, sys, textwrap, time
-import numpy as np, pytest
+import json, os, signal, subprocess, sys, textwrap, time
+import nbformat, numpy as np, pytest
 from cae.images import mnist
 from cae.large import store_images, vectorize_to
 from cae.latents import vectorize
 from cae.learner import load, save
 from cae.machines import vectorize_cluster
 from cae.models import ResNetAutoencoder
+from nbclient import NotebookClient
 
 @pytest.fixture(scope='module')
 def model(tmp_path_factory):
@@ -92,3 +93,32 @@ def test_vectorizing_killed_at_random_moments_goes_on(model, tmp_path):
     print(f'vectorizing: {kills} kills survived')
     assert kills, 'every run was over before it could be killed'
     for k in range(whole.n_parts): assert again.read(k)[1] == whole.read(k)[1] and np.allclose(again.read(k)[2], whole.read(k)[2], atol=1e-4)
+
+def test_two_processes_from_a_notebook_learn_as_one_does(tmp_path):
+    "A function that Accelerate starts twice out of a notebook: the losses of one process, every image vectorized once. On processors; two GPUs take the same way."
+    train = textwrap.dedent('''
+        import json, torch
+        from cae.all import *
+        from fastai.torch_core import rank_distrib, set_seed
+        def train(out):
+            torch.set_num_threads(1)
+            set_seed(42)
+            learn = autoencoder_learner(dataloaders(mnist('train')[:1000], bs=100), ResNetAutoencoder(28, n_latent=8))
+            with learn.distrib_ctx(), learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(2, 4e-3)
+            vectors = vectorize_shared(learn, mnist('test')[:1000], out + '/vectors', part=300)
+            if not rank_distrib(): open(out + '/said.json', 'w').write(json.dumps([[*v] for v in learn.recorder.values] + [[n for _, names, _ in vectors for n in names]]))
+    ''')
+    twice = textwrap.dedent('''
+        import os
+        os.environ.update(ACCELERATE_USE_CPU='true', GLOO_SOCKET_IFNAME='lo')
+        from accelerate import notebook_launcher
+        notebook_launcher(train, args=('.',), num_processes=2)
+    ''')
+    def said(folder, start):
+        folder.mkdir()
+        nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in (train, start)])
+        NotebookClient(nb, timeout=240, resources=dict(metadata=dict(path=folder))).execute()
+        return json.loads((folder/'said.json').read_text())
+    (*one, names), (*two, names_2) = said(tmp_path/'one', "train('.')"), said(tmp_path/'two', twice)
+    np.testing.assert_allclose(one, two, rtol=1e-4)
+    assert names == names_2 == mnist('test')[:1000].names
