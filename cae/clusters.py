@@ -314,7 +314,7 @@ def refine(
     rounds:int=2, # of teaching and finding again
     epochs:int=None, # of training in a round; default 2, more if those are fewer than 900 batches
     sure:float=.9, # the `confidence` from which on an image teaches
-    enough:float=.8, # the share of images that must be sure before they teach the others
+    enough:float=.75, # the share of images that must be sure before they teach the others
     weight:float=.03, # of telling groups, against the squared error
     seed:int=42, # of what is random
     progress=noop, # wraps thousandths of the work, as `tqdm` does; default nothing is shown

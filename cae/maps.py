@@ -86,10 +86,14 @@ def map_method(
     "'torchdr' for 5,000 points and more, if there is a CUDA GPU and TorchDR is installed; otherwise 'opentsne'."
     return 'torchdr' if n >= 5000 and torch.cuda.is_available() and find_spec('torchdr') else 'opentsne'
 
+def _neighbours(n):
+    "How many neighbours should count for each of `n` points, about: a fifth of the root of `n`, from 8 to 30."
+    return min(30, max(8, n**.5/5))
+
 def fit_map(
     latents, # (N,n_latent), or any other vectors, N at least 10
     seed:int=42, # of what is random in it
-    perplexity:float=30, # about how many neighbours count for a point; at most a thirtieth of the points, but 5
+    perplexity:float=None, # about how many neighbours count for a point; default a fifth of the root of how many there are, from 8 to 30
     n_iter:int=250, # steps after the 100 early ones, in which attraction is twelve times as strong
     exaggeration:float=1.25, # how much stronger than in textbook t-SNE (1) attraction stays to the end
     progress=True, # show a progress bar? Or what wraps the steps as `tqdm` does
@@ -99,7 +103,7 @@ def fit_map(
 ):
     "The t-SNE `Map` of `latents` (van der Maaten and Hinton 2008); on the CPU the same seed and machine give the same map."
     latents, progress = _check(latents, 10), partial(progress_bar, leave=False) if progress is True else progress or noop
-    method, perplexity = method or map_method(len(latents)), min(perplexity, max(5, len(latents)/30), (len(latents) - 1)/3)
+    method, perplexity = method or map_method(len(latents)), min(perplexity or _neighbours(len(latents)), (len(latents) - 1)/3)
     if start is not None and np.shape(start) != (len(latents), 2): raise ValueError(f'{len(latents)} latents cannot start at {np.shape(start)}')
     if method == 'torchdr': return _fit_torchdr(latents, seed, perplexity, n_iter, exaggeration, progress, start)
     if method != 'opentsne': raise ValueError(f"method is 'opentsne' or 'torchdr', not {method!r}")
@@ -218,9 +222,9 @@ class NearestMap(Map):
         "Where the points go when attraction grows: float32 (N,2). The map itself stays as it is."
         return fit_map(self.latents, n_iter=n_iter, exaggeration=exaggeration, start=self.xy, progress=progress, method=self.method).xy
 
-    def affinities(self, n=30):
-        "How much each point counts as a neighbour of each other: sparse (N,N); the `n` nearest share alike, every row sums to 1."
-        x, n = _on_device(self.latents), min(n, len(self) - 1)
+    def affinities(self, n=None):
+        "How much each point counts as a neighbour of each other: sparse (N,N); the `n` nearest share alike (default as `fit_map` has it), every row sums to 1."
+        x, n = _on_device(self.latents), min(n or round(_neighbours(len(self))), len(self) - 1)
         near = _nearest(x, x, n, itself=True)[1].cpu().numpy()
         p = sp.csr_matrix((np.ones(near.size), near.ravel(), np.arange(0, near.size + 1, n)), shape=(len(self), len(self)))
         return _rows_to_one(p + p.T)
