@@ -226,7 +226,8 @@ class _Run:
     def begin(self, report):
         "Take up what is there; `report` gets the seconds that it took."
         self.folder.mkdir(exist_ok=True)
-        for part in [*self.out.glob('.*.part'), *self.folder.glob('.*.part')]: part.unlink(missing_ok=True)      # of a process that was killed
+        from cae.learner import sweep
+        sweep(self.out, self.folder)
         path = self.path('run.json')
         if path.exists(): report['seconds'] |= {k: round(v + report['seconds'].get(k, 0), 2) for k, v in json.loads(path.read_bytes())['seconds'].items()}
         self.note(report)
@@ -310,7 +311,8 @@ def _collection(source, model, report, store=None):
     "The images of `source`, read as they seem to want it, for the network called `model`; enough of them for a map."
     def how():
         from cae.images import infer_reading
-        return dict(size=(28, 28)) if model == 'seed' else infer_reading(source)
+        how = infer_reading(source)                              # nothing, unless these are pictures
+        return dict(size=(28, 28)) if how and model == 'seed' else how
     images = _read(source, how, report, store)
     if len(images) < 10: raise ValueError(f'{source}: a map needs at least 10 images; there are {len(images)}')
     return images

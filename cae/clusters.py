@@ -25,6 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 from .images import *
+from .images import _evenly
 from .learner import *
 from .latents import *
 from .maps import *
@@ -129,7 +130,7 @@ class Groups:
         vote = KNeighborsClassifier(k).fit(self.latents, self.labels)
         res = vote.predict(latents)
         if far is None: return res
-        some = self.latents[np.linspace(0, len(self) - 1, min(len(self), 2000)).astype(int)]
+        some = self.latents[_evenly(len(self), 2000)]
         usual = np.quantile(vote.kneighbors(some, k + 1)[0][:, -1], .999)
         return np.where(vote.kneighbors(latents, 1)[0][:, 0] > far*usual, -1, res)
 

@@ -18,7 +18,7 @@ from PIL import Image
 from pandas.api.extensions import ExtensionArray, ExtensionDtype
 from sklearn.decomposition import PCA
 from .images import *
-from .images import _strip
+from .images import _evenly, _strip
 from .learner import *
 from .learner import _needs
 from .latents import *
@@ -27,10 +27,6 @@ from .maps import _heart
 from .clusters import *
 
 # %% ../nbs/07_explorer.ipynb #4b6ac48e
-def _evenly(n, most):
-    "Indices of at most `most` of `n`, evenly spaced."
-    return np.linspace(0, n - 1, min(most, n)).astype(int)
-
 def _by_place(xy):
     "An order of the points `xy` (N,2) in which those that are near on the map are near in line (Morton 1966): (N,)."
     i, j = ((xy - xy.min(0))/max(np.ptp(xy, axis=0).max(), 1e-9)*63.99).astype(int).T

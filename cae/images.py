@@ -105,6 +105,10 @@ def __add__(self:Images, other:Images):
 # %% ../nbs/00_images.ipynb #e6fa4d51
 _bad_gzip = (EOFError, zlib.error, gzip.BadGzipFile)
 
+def _unfolding(path, *args, **kwargs):
+    "The file at `path`, opened as it is or, if its name ends in .gz, unfolding."
+    return (gzip.open if path.suffix == '.gz' else open)(path, *args, **kwargs)
+
 def _size(path):
     "The bytes that the file at `path` may hold; if it is gzipped, 64 MB and a hundred times its own (a bomb would hold a thousand times)."
     if path.exists() and not path.is_file(): raise ValueError(f'{path}: is not a file')      # opening a named pipe would wait for ever
@@ -131,7 +135,7 @@ def read_idx(
     path = Path(path)
     most = _size(path)
     try:
-        with (gzip.open if path.suffix == '.gz' else open)(path, 'rb') as f: shape, x = _idx_parts(f, path, most)
+        with _unfolding(path, 'rb') as f: shape, x = _idx_parts(f, path, most)
     except _bad_gzip as e: raise ValueError(f'{path}: a damaged gzip file ({e})') from None
     n = math.prod(shape)
     if len(x) > most: raise ValueError(f'{path}: its header promises {n:,} bytes; of a gzip file of this size no more than {most:,} are read')
@@ -213,18 +217,20 @@ def show(self:Images,
 @patch(cls_method=True)
 def from_idx(cls:Images,
     path, # IDX file of images; or a folder of such files, all of which are read in order of their names
-    labels=None, # IDX file of labels; default the one beside it named `labels-idx1`, if there is one
+    labels=None, # IDX file of labels; default the one beside it named `labels-idx1`, gzipped or not, if there is one
 ):
     "`Images` from an IDX file of shape (N,H,W) and, if found, its labels; from a folder, all pairs in it."
     path = Path(path)
     if path.is_dir():
-        parts = [cls.from_idx(p) for p in sorted(path.glob('*images-idx3-ubyte*'))]
-        if not parts: raise ValueError(f'{path}: no file in it is named like train-images-idx3-ubyte')
+        files = {p.name.removesuffix('.gz'): p for p in sorted(path.glob('*images-idx3-ubyte*'), reverse=True)}     # one that lies there twice, gzipped and not, is read once
+        if not files: raise ValueError(f'{path}: no file in it is named like train-images-idx3-ubyte')
+        parts = [cls.from_idx(files[name]) for name in sorted(files)]
         return sum(parts[1:], parts[0])
     x = read_idx(path)
     if x.ndim != 3: raise ValueError(f'{path}: holds an array of {x.ndim} dimensions; images have three (N,H,W)')
-    beside = path.with_name(path.name.replace('images-idx3', 'labels-idx1'))
-    if labels is None and beside != path and beside.exists(): labels = beside
+    name = path.name.replace('images-idx3', 'labels-idx1')
+    beside = [path.with_name(n) for n in (name, name.removesuffix('.gz'), f'{name}.gz') if n != path.name]
+    if labels is None: labels = next((p for p in beside if p.exists()), None)
     y = None if labels is None else read_idx(labels)
     if y is not None and len(y) != len(x): raise ValueError(f'{labels}: {len(y):,} labels for {len(x):,} images')
     return cls(x, y, [f'{path.name.split("-images")[0]}/{i}' for i in range(len(x))])
@@ -245,7 +251,7 @@ def _check_gzip(path):
     except _bad_gzip as e: raise ValueError(f'{path}: a damaged gzip file ({e})') from None
     if over: raise ValueError(f'{path}: unfolds to more than {most:,} bytes, a hundred times its size')
 
-def _open_csv(path): return (gzip.open if path.suffix == '.gz' else open)(path, 'rt', encoding='utf-8-sig')
+def _open_csv(path): return _unfolding(path, 'rt', encoding='utf-8-sig')
 
 def _csv_columns(path):
     "All columns' names, the place of the label (or None), the places of the pixels in order, the side of the image."
@@ -264,12 +270,12 @@ class _CSVError(ValueError): "Something is wrong with a table, and the message s
 
 def _csv_rows(path, columns, progress, n=4096):
     "The numbers below the header of the file at `path`, whose rows have so many `columns`: int32, in parts of `n` rows."
-    with (gzip.open if path.suffix == '.gz' else open)(path, 'rb') as f: lines = sum(part.count(b'\n') for part in iter(lambda: f.read(2**20), b''))
+    with _unfolding(path, 'rt', encoding='latin-1') as f: lines = sum(1 for _ in f)
     done = 0
     with _open_csv(path) as f, warnings.catch_warnings(action='ignore', category=UserWarning):
         next(f)
         for _ in progress(range(0, max(1, lines), n)):
-            x = np.loadtxt(f, np.int32, delimiter=',', ndmin=2, max_rows=n)
+            x = np.loadtxt(f, np.int32, delimiter=',', ndmin=2, max_rows=n, comments=None)
             if x.size and len(x.T) != columns: raise _CSVError(f'its rows have {len(x.T)} values, its header {columns}')
             if x.size: yield done, x
             done += len(x) if x.size else 0
@@ -427,9 +433,13 @@ def _image_files(path):
     if not found: raise ValueError(f'{path}: there is no image in this folder')
     return sorted(found)
 
+def _evenly(n, most):
+    "Indices of at most `most` of `n`, evenly spaced."
+    return np.linspace(0, n - 1, min(most, n)).astype(int)
+
 def _sample(files, n=50):
     "At most `n` of `files`, evenly spaced."
-    return [files[i] for i in np.unique(np.linspace(0, len(files) - 1, n).astype(int))]
+    return [files[i] for i in _evenly(len(files), n)]
 
 def _median_size(files, crop=None):
     "Median height and width, after `crop`, of those images that can be read (a sample of 50 where their frames must be found)."
@@ -646,6 +656,7 @@ def read_images(
     "The `Images` that `source` names, whichever reader they need."
     path = Path(source)
     if _is_pictures(source): return Images.from_folder(path, size, progress=progress, **how)
+    if size is not None: how |= dict(size=size)
     if how: raise ValueError(f'{path}: is no folder of pictures, so {", ".join(how)} cannot be chosen')
     if str(source) == 'mnist': return mnist('all')
     if not path.exists(): raise ValueError(f'{path}: there is no such file or folder')

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 import numpy as np
 from .images import *
-from .images import _image_files, _median_size, _name, _read_or_why
+from .images import _evenly, _image_files, _median_size, _name, _read_or_why
 from .learner import *
 from .learner import _needs, _weights
 from .latents import *
@@ -145,7 +145,7 @@ _about_vectors = dict(type='object', required=['format', 'written_by', 'images',
 
 def _collection_hash(images):
     "The SHA-256 of the names, and of the pixels of 64 images from the first to the last: all of them would have to be read."
-    some = images.pixels[np.linspace(0, len(images) - 1, min(64, len(images))).astype(int)]
+    some = images.pixels[_evenly(len(images), 64)]
     let_go(mapped_file(images.pixels))
     return hashlib.sha256('\n'.join(images.names).encode(errors='backslashreplace') + some.tobytes()).hexdigest()
 
@@ -186,7 +186,9 @@ def vectorize_to(
         ('another network' if old['weights'] != new['weights'] else 'other images' if old['collection'] != new['collection'] else ''))
     count = -(-len(images)//part)
     for k in progress([k for k in (range(count) if parts is None else parts) if not _part_path(folder, k).exists()]): _make_part(model, images, folder, part, k, bs)
-    return Vectors(folder) if all(_part_path(folder, k).exists() for k in range(count)) else None
+    if not all(_part_path(folder, k).exists() for k in range(count)): return None
+    sweep(folder)
+    return Vectors(folder)
 
 # %% ../nbs/09_large.ipynb #7b1219ba
 class Vectors:

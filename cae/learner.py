@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['amp_mode', 'StopAtNaN', 'keep_memory', 'AutoencoderLearner', 'autoencoder_learner', 'layer_stats', 'lsuv',
            'Activations', 'plot_activations', 'plot_histograms', 'BCEWithLogits', 'CudaGraphs', 'plan', 'write_whole',
-           'save', 'read_json', 'load', 'Resume']
+           'sweep', 'save', 'read_json', 'load', 'Resume']
 
 # %% ../nbs/03_learner.ipynb #ac91425f
 import ctypes, hashlib, json, os, time
@@ -264,6 +264,12 @@ def write_whole(
         try: os.fsync(folder)
         finally: os.close(folder)
     return path
+
+def sweep(
+    *folders, # in which nobody is writing now
+):
+    "Take away what processes that were killed in `write_whole` have left half-written."
+    for part in (p for folder in folders for p in Path(folder).glob('.*.part')): part.unlink(missing_ok=True)
 
 # %% ../nbs/03_learner.ipynb #883d6c98
 def _needs(who, what, module, extra):

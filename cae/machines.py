@@ -80,7 +80,7 @@ def _at_hand(model, images): return load(model), open_images(images)
 
 def _vectorize_part(k, model, images, folder, part, bs):
     "Make the file number `k` of `vectorize_to`, on whichever machine this is; `model` and `images` are paths."
-    _make_part(*_at_hand(model, images), folder, part, k, bs)
+    if not _part_path(folder, k).exists(): _make_part(*_at_hand(model, images), folder, part, k, bs)
     return k
 
 def vectorize_cluster(
@@ -94,11 +94,10 @@ def vectorize_cluster(
 ):
     "`vectorize_to` by the workers of a Dask cluster; the work of one that is lost is given to another. The `Vectors` are returned. Needs Dask (`cae[cluster]`)."
     as_completed = _needs('vectorizing by a cluster', 'Dask', 'dask.distributed', 'cluster').as_completed
-    count = -(-len(open_images(images))//part)
-    vectorize_to(*_at_hand(str(model), str(images)), folder, part, [], bs)                       # refuses a folder of other vectors
-    waiting = [k for k in range(count) if not _part_path(folder, k).exists()]
+    here = _at_hand(str(model), str(images))
+    vectorize_to(*here, folder, part, [], bs)                       # refuses a folder of other vectors
+    waiting = [k for k in range(-(-len(here[1])//part)) if not _part_path(folder, k).exists()]
     jobs = client.map(_vectorize_part, waiting, model=str(model), images=str(images), folder=str(folder), part=part, bs=bs, pure=False)
     done = as_completed(jobs)
     for _ in progress(waiting): next(done).result()
-    for p in Path(folder).glob('.*.part'): p.unlink(missing_ok=True)                             # half written by workers that were killed
-    return Vectors(folder)
+    return vectorize_to(*here, folder, part, [], bs)
