@@ -442,6 +442,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'cae.learner._set_optimizer': ('learner.html#_set_optimizer', 'cae/learner.py'),
                              'cae.learner._unit_variance': ('learner.html#_unit_variance', 'cae/learner.py'),
                              'cae.learner._weights': ('learner.html#_weights', 'cae/learner.py'),
+                             'cae.learner._without_ending': ('learner.html#_without_ending', 'cae/learner.py'),
                              'cae.learner.amp_mode': ('learner.html#amp_mode', 'cae/learner.py'),
                              'cae.learner.autoencoder_learner': ('learner.html#autoencoder_learner', 'cae/learner.py'),
                              'cae.learner.keep_memory': ('learner.html#keep_memory', 'cae/learner.py'),

@@ -323,16 +323,16 @@ def refine(
     cbs=None, # a function of the round's number that gives the fastai callbacks for its training, `Resume` say
     after=noop, # is called with the `Groups` after each round that was kept
 ):
-    "`Groups` found again with a network taught by the sure ones; where that is no improvement network and groups stay as they are."
+    "`Groups` found again with a network taught by the sure ones; where that is no improvement network and groups stay as they are, and the last of `.rounds` says why."
     if len(found) != len(images): raise ValueError(f'{len(found)} images in groups for {len(images)} images')
     epochs, jobs = epochs or max(2, -(-900//max(len(learn.dls.train), 1))), _shares(progress, *[1]*rounds)
     for r, job in list(enumerate(jobs))[begin:]:
         taught, test = _held_back(found, sure, np.asarray(learn.dls.train.dataset), seed + r)
         why = _too_little(found, taught, test, sure, enough)
         now, verdict = (found, dict(kept=False, why=why)) if why else _round(learn, images, found, taught, test, epochs, sure, weight, seed + r, job, cbs(r) if cbs else ())
-        found.rounds.append(verdict)
+        now, labels = (now, _largest_first(now.labels)) if verdict['kept'] else (found, found.labels)
+        found = Groups(now.latents, now.map, labels, now.confidence, [*found.rounds, verdict])
         if not verdict['kept']: break
-        found = Groups(now.latents, now.map, _largest_first(now.labels), now.confidence, found.rounds)
         after(found)
     for job in jobs[-1:]: list(job(()))                  # to the end, if there was a round that was not needed
     return found
@@ -350,9 +350,10 @@ def save_groups(
     path, # of the file, `groups.safetensors` say
     **more, # arrays to be kept with them, by name
 ):
-    "Keep groups, their latents and their map in one safetensors file; returns its path."
+    "Keep groups, their latents and their map in one safetensors file; returns its path. A `ValueError` if `more` has a name that these have."
     p = found.map.affinities()
     arrays = dict(latents=found.latents, xy=found.map.xy, labels=found.labels, confidence=found.confidence, p_data=p.data, p_indices=p.indices, p_indptr=p.indptr)
+    if taken := set(arrays) & set(more): raise ValueError(f'{min(taken)} are kept anyway, those of the groups; another name is needed')
     return write_whole(path, _array_bytes({k: np.ascontiguousarray(v) for k, v in (arrays | more).items()}, dict(about=json.dumps(dict(format='cae groups', rounds=found.rounds)))))
 
 def load_groups(

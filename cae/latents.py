@@ -25,7 +25,7 @@ def _over(model, x, bs, do, progress=noop):
     file, x = mapped_file(x), as_torch(x) if isinstance(x, np.ndarray) else x
     model.eval()
     try:
-        for i in progress(range(0, len(x), bs)):
+        for i in progress(range(0, len(x) or 1, bs)):                # of none, one batch of none tells the shape
             y = do(model, x[i:i+bs].to(device)).float().cpu().numpy()
             if res is None: res = np.empty((len(x), *y.shape[1:]), np.float32)
             res[i:i+bs] = y

@@ -21,6 +21,7 @@ from jsonschema import Draft202012Validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as _read_tensors, save as _tensor_bytes
 from .images import *
+from .images import _evenly
 from .models import *
 from fastcore.basics import partial
 from fastcore.foundation import L
@@ -56,6 +57,7 @@ class StopAtNaN(Callback):
         if self.loss.detach().isfinite().all() or not hasattr(self, 'good'): return
         if hasattr(self.learn, 'lr_finder'): raise CancelFitException       # it is meant to go too far, and tidies up by itself
         self.model.load_state_dict(self.good)
+        self.opt.clear_state()                                              # whose averages may be no numbers either
         raise FloatingPointError(f'the loss is {self.loss.item()} in epoch {self.epoch + 1}, at a learning rate of {self.opt.hypers[-1]["lr"]:.2g}; that '
                                  f'is probably too high: try a tenth. The network has its weights of {self.when} again')
 
@@ -111,7 +113,7 @@ def layer_stats(
     model, # a network
     xb, # a batch for it, (N,C,H,W)
 ):
-    "Mean and standard deviation of what each convolution and linear layer puts out for `xb`: a list of (mean, std)."
+    "Mean and standard deviation of what each convolution and linear layer puts out for `xb`, in the mode that `model` is in: a list of (mean, std)."
     stats = []
     hooks = [m.register_forward_hook(lambda m, inp, out: stats.append((out.mean().item(), out.std().item()))) for m in _layers(model)]
     try:
@@ -282,6 +284,8 @@ _architectures = {      # name → class and its arguments, each also an attribu
     'Autoencoder': (Autoencoder, ['n_latent']),
     'ResNetAutoencoder': (ResNetAutoencoder, ['size', 'channels', 'n_latent', 'widths', 'n_blocks', 'norm'])}
 
+def _without_ending(path): return Path(path).with_suffix('') if Path(path).suffix in ('.safetensors', '.json') else Path(path)
+
 def _beside(path, suffix): return Path(path).with_name(Path(path).name + suffix)
 
 def _weights(model):
@@ -290,9 +294,10 @@ def _weights(model):
 
 def save(
     model, # a network of `cae.models`
-    path, # without an ending: `path.safetensors` and `path.json` are written
+    path, # `path.safetensors` and `path.json` are written; with either ending is fine too
 ):
     "Keep `model` as safetensors and JSON, and return the path of the first; a `ValueError` for a foreign architecture."
+    path = _without_ending(path)
     name = type(model).__name__
     if name not in _architectures: raise ValueError(f'{name} is no architecture of this package: {", ".join(_architectures)}')
     weights = _weights(model)
@@ -335,8 +340,7 @@ def load(
     path, # as given to `save`; with either ending is fine too
 ):
     "The network kept at `path`, on the CPU and in evaluation mode; a `ValueError` says what is wrong with the files."
-    path = Path(path)
-    if path.suffix in ('.safetensors', '.json'): path = path.with_suffix('')
+    path = _without_ending(path)
     for f in (_beside(path, '.json'), _beside(path, '.safetensors')):
         if not f.exists(): raise ValueError(f'{f}: there is no such file')
     about, weights = _read_about(_beside(path, '.json')), _beside(path, '.safetensors').read_bytes()
@@ -378,7 +382,7 @@ def _set_learnt(learn, tensors):
     for k, g in _generators(learn.dls.train).items(): g.set_state(tensors[f'random.{k}'])
 
 class Resume(Callback):
-    "Keeps the whole state of a training at `path` after each epoch, and takes it up again when one begins; a `ValueError` if that is the state of another training."
+    "Keeps the whole state of a training at `path` after each epoch, and takes it up again when one begins; a `ValueError` if that is of other images, another network, other epochs or batches."
     order = 60                                                    # after the `Recorder`, whose losses are kept too
     def __init__(self,
         path, # of the file, made at the first epoch's end
@@ -396,8 +400,12 @@ class Resume(Callback):
         self.last = time.monotonic()
 
     def _training(self):
-        "What has to be the same for a training to be the same."
-        return dict(format='cae training', epochs=self.n_epoch, batches=len(self.dls.train), bs=self.dls.train.bs, weights=sum(p.numel() for p in self.model.parameters()))
+        "What has to be the same for a training to be the same; of images and weights their marks. (Learning rates are not asked.)"
+        dl, mark = self.dls.train, lambda *parts: hashlib.sha256(b''.join(parts)).hexdigest()[:12]
+        i = np.asarray(dl.dataset)
+        some = dl.pixels[torch.as_tensor(i[_evenly(len(i), 64)])].cpu().numpy()
+        shapes = repr([(k, *v.shape) for k, v in get_model(self.model).state_dict().items()])
+        return dict(format='cae training', epochs=self.n_epoch, batches=len(dl), bs=dl.bs, images=mark(i.tobytes(), some.tobytes()), network=mark(shapes.encode()))
 
     def _tensors(self):
         rec = self.recorder

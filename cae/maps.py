@@ -113,7 +113,7 @@ def fit_map(
         logging.getLogger('openTSNE.tsne').setLevel(logging.ERROR)               # it would warn that this is no small beginning
     elif np.ptp(latents, axis=0).max() == 0: how['initialization'] = 'random'      # all alike: no direction to begin with
     with _steps(progress, early + n_iter, before=min(100, len(latents)//100)) as told:       # to look up neighbours takes about so many
-        tsne = TSNE(perplexity=perplexity, early_exaggeration_iter=early, initial_momentum=.8, n_iter=n_iter,
+        tsne = TSNE(perplexity=perplexity, early_exaggeration_iter=early, n_iter=n_iter,
                     exaggeration=exaggeration, random_state=seed, n_jobs=n_jobs, **how, **told)
         return Map(tsne.fit(latents))
 

@@ -13,7 +13,7 @@ from .layers import *
 
 # %% ../nbs/02_models.ipynb #c3718338
 class Autoencoder(nn.Module):
-    "The first network: images (N,3,28,28) in [0, 1] → latents (N,`n_latent`) in (−1, 1) → images (N,3,28,28) in (0, 1)."
+    "The first network: images (N,3,28,28) in [0, 1] → latents (N,`n_latent`) in [−1, 1] → images (N,3,28,28) in [0, 1]."
     channels, size = 3, (28, 28)
     def __init__(self,
         n_latent:int=128, # length of the latent vector
@@ -43,7 +43,7 @@ class Autoencoder(nn.Module):
             nn.Sigmoid())
 
     def generate(self, z):
-        "Images (N,3,28,28) in (0, 1) from latents (N,`n_latent`)."
+        "Images (N,3,28,28) in [0, 1] from latents (N,`n_latent`)."
         return self.decode(self.decode_linear(z).view(-1, 16, 4, 4))
 
     def forward(self, x): return self.generate(self.encode(x))
@@ -62,9 +62,12 @@ def layer_table(
     if x is None: x = torch.zeros(1, model.channels, *model.size, device=next(model.parameters()).device)
     for name, m in model.named_modules():
         if not list(m.children()): hooks.append(m.register_forward_hook(note(name)))
+    was = model.training
+    model.eval()                                         # a look changes nothing: in training BatchNorm would take note of it
     try:
         with torch.no_grad(): model(x)
     finally:
+        model.train(was)
         for h in hooks: h.remove()
     return rows
 
@@ -80,7 +83,7 @@ def halvings(
 
 # %% ../nbs/02_models.ipynb #bc39ded2
 class ResNetAutoencoder(nn.Module):
-    "Images (N,`channels`,*`size`) in [0, 1] → latents (N,`n_latent`), any real numbers → images of that shape in (0, 1). Begin with `lsuv`."
+    "Images (N,`channels`,*`size`) in [0, 1] → latents (N,`n_latent`), any real numbers → images of that shape in [0, 1]. Begin with `lsuv`."
     def __init__(self,
         size=28, # height and width of the images: a number, or a pair
         channels:int=1, # 1, 3 or 4
@@ -106,7 +109,7 @@ class ResNetAutoencoder(nn.Module):
                                     *[res_deconv(nfs[i+1], nfs[i], size=sizes[i], **how) for i in reversed(steps)], nn.Sigmoid())
 
     def generate(self, z):
-        "Images (N,`channels`,*`size`) in (0, 1) from latents (N,`n_latent`)."
+        "Images (N,`channels`,*`size`) in [0, 1] from latents (N,`n_latent`)."
         return self.decode(z)
 
     def forward(self, x): return self.generate(self.encode(x))
