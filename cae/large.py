@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 import numpy as np
 from .images import *
-from .images import _evenly, _image_files, _median_size, _name, _read_or_why
+from .images import _check_crop, _evenly, _image_files, _median_size, _name, _read_or_why
 from .learner import *
 from .learner import _needs, _weights
 from .latents import *
@@ -64,6 +64,8 @@ def _reading_of(path, files, labels, how):
     res = dict(size=None, channels=None, crop=None, ink=False) | infer_reading(path)
     if other := set(how) - set(res): raise TypeError(f'store_images has no {min(other)!r}; pictures are read by {", ".join(res)}')
     res |= {k: v for k, v in how.items() if v is not None}
+    _check_crop(res['crop'])
+    if not isinstance(res['crop'], str | None): res['crop'] = np.asarray(res['crop']).tolist()           # a box, as JSON gives it back
     size = res['size'] or _median_size(files, res['crop'])
     return res | dict(size=[size, size] if isinstance(size, int) else [int(s) for s in size], channels=res['channels'] or 3, ink=bool(res['ink']), labels=labels)
 
@@ -250,13 +252,13 @@ def place_to(
     folder, # where the files go, made if it is not there; empty, or left by a run that was cut off
     progress=noop, # wraps the files, as `tqdm` does; default nothing is shown
 ):
-    """All images on the map and in the groups of a sample, as Parquet files in `folder`: columns `name`, `x`, `y`, `cluster`, `sampled`; their paths are returned.
+    """All images on the map and in the groups of a sample, as Parquet files in `folder`: columns `name` (str), `x`, `y` (floats), `cluster` (int, −1 for none), `sampled` (bool); their paths are returned.
 
-    Those of the sample are where they are; each other one is placed by its neighbours among them. Files that are there already are left as they are."""
+    Those of the sample are where they are; each other one is placed by its neighbours among them. Files that are there already are left as they are; a `ValueError` if they are of another map."""
     folder = Path(folder)
     about = dict(format='cae places', written_by=version('cae'), groups=found.n_clusters, map=hashlib.sha256(np.ascontiguousarray(found.map.xy).data).hexdigest(), vectors=vectors.about['weights'])
     folder.mkdir(parents=True, exist_ok=True)
-    _same(folder/'_places.json', dict(type='object', properties=dict(format=dict(const='cae places'))), 'places', about, lambda old, new: 'another map' if _differ(old, new) else '')
+    _same(folder/'_places.json', dict(type='object', properties=dict(format=dict(const='cae places'))), 'places', about, lambda old, new: 'another map' if _differ(old, {k: new[k] for k in ('groups', 'map', 'vectors')}) else '')
     paths = [_part_path(folder, k) for k in range(vectors.n_parts)]
     for k in progress([k for k, p in enumerate(paths) if not p.exists()]):
         start, names, latents = vectors.read(k)
@@ -264,4 +266,5 @@ def place_to(
         here = sample[own] - start
         xy[here], groups[here] = found.map.xy[own], found.labels[own]
         _write_parquet(paths[k], name=names, x=xy[:, 0], y=xy[:, 1], cluster=groups, sampled=np.isin(np.arange(len(names)), here))
+    sweep(folder)
     return paths

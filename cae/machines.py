@@ -6,12 +6,13 @@
 __all__ = ['vectorize_shared', 'vectorize_cluster']
 
 # %% ../nbs/10_machines.ipynb #c6cf19d7
+import hashlib
 from functools import lru_cache
 from pathlib import Path
 import torch
 from .images import *
 from .learner import *
-from .learner import _needs
+from .learner import _needs, _weights
 from .large import *
 from .large import _make_part, _part_path
 from fastai.learner import Learner
@@ -76,11 +77,13 @@ def vectorize_shared(
 
 # %% ../nbs/10_machines.ipynb #51c8ba41
 @lru_cache(maxsize=1)
-def _at_hand(model, images): return load(model), open_images(images)
+def _at_hand(model, images, mark):
+    "Network and collection from their paths; once only, unless their `mark` is another one."
+    return load(model), open_images(images)
 
-def _vectorize_part(k, model, images, folder, part, bs):
+def _vectorize_part(k, model, images, mark, folder, part, bs):
     "Make the file number `k` of `vectorize_to`, on whichever machine this is; `model` and `images` are paths."
-    if not _part_path(folder, k).exists(): _make_part(*_at_hand(model, images), folder, part, k, bs)
+    if not _part_path(folder, k).exists(): _make_part(*_at_hand(model, images, mark), folder, part, k, bs)
     return k
 
 def vectorize_cluster(
@@ -94,10 +97,11 @@ def vectorize_cluster(
 ):
     "`vectorize_to` by the workers of a Dask cluster; the work of one that is lost is given to another. The `Vectors` are returned. Needs Dask (`cae[cluster]`)."
     as_completed = _needs('vectorizing by a cluster', 'Dask', 'dask.distributed', 'cluster').as_completed
-    here = _at_hand(str(model), str(images))
+    here = load(model), open_images(images)
+    mark = hashlib.sha256(_weights(here[0]) + (Path(images)/'images.json').read_bytes()).hexdigest()                 # what a worker has from an older run may lie at the same paths
     vectorize_to(*here, folder, part, [], bs)                       # refuses a folder of other vectors
     waiting = [k for k in range(-(-len(here[1])//part)) if not _part_path(folder, k).exists()]
-    jobs = client.map(_vectorize_part, waiting, model=str(model), images=str(images), folder=str(folder), part=part, bs=bs, pure=False)
+    jobs = client.map(_vectorize_part, waiting, model=str(model), images=str(images), mark=mark, folder=str(folder), part=part, bs=bs, pure=False)
     done = as_completed(jobs)
     for _ in progress(waiting): next(done).result()
     return vectorize_to(*here, folder, part, [], bs)
