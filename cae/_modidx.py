@@ -123,6 +123,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                          'cae.cli._vectorize': ('cli.html#_vectorize', 'cae/cli.py'),
                          'cae.cli._vectors_file': ('cli.html#_vectors_file', 'cae/cli.py'),
                          'cae.cli._version': ('cli.html#_version', 'cae/cli.py'),
+                         'cae.cli._whole_job': ('cli.html#_whole_job', 'cae/cli.py'),
                          'cae.cli._whole_number': ('cli.html#_whole_number', 'cae/cli.py'),
                          'cae.cli._write': ('cli.html#_write', 'cae/cli.py'),
                          'cae.cli._write_parts': ('cli.html#_write_parts', 'cae/cli.py'),

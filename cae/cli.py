@@ -301,7 +301,8 @@ def _read(source, how, report, store=None):
         from cae.images import read_images
         from cae.large import store_images
         how = how()
-        images = store_images(source, *store, progress=step.of, **how) if store and 'crop' in how else read_images(source, progress=step.of, **how)
+        try: images = store_images(source, *store, progress=step.of, **how) if store and 'crop' in how else read_images(source, progress=step.of, **how)
+        except ValueError as e: raise ValueError(str(e).replace('or take that one away', 'or lose that one with --anew')) from None
     print(images, flush=True)
     report.update(images=len(images), skipped=len(images.skipped), size=list(images.size), channels=images.channels,
                   crop=how.get('crop'), ink=how.get('ink', False))
@@ -314,7 +315,9 @@ def _collection(source, model, report, store=None):
         how = infer_reading(source)                              # nothing, unless these are pictures
         return dict(size=(28, 28)) if how and model == 'seed' else how
     images = _read(source, how, report, store)
-    if len(images) < 10: raise ValueError(f'{source}: a map needs at least 10 images; there are {len(images)}')
+    if len(images) < 10:
+        if store: shutil.rmtree(store[0], ignore_errors=True)
+        raise ValueError(f'{source}: a map needs at least 10 images; there are {len(images)}')
     return images
 
 def _fitting(model, images, source, n_latent):
@@ -423,13 +426,21 @@ def discover_images(
     memory:float=None, # gigabytes that decoded pictures of a folder may take; default as many as they need. Otherwise they live in a file in `out` until the run is finished
 ):
     "The whole job on the images of `source`; everything is left in `out`, and the report is returned as a dict. A `ValueError` if `out` holds another run."
+    if sample < 10: raise ValueError(f'a map needs a sample of at least 10 images, not {sample}')
     _check_places(source, out)
     asked = dict(version=_version(), model=model, n_latent=n_latent, epochs=epochs, seed=seed, sample=sample)
     run = _Run(out, asked)
     if not anew: run.check()                                     # what can be refused is refused before an hour of reading
-    elif memory: run.forget()
+    with _folder(out) as folder, _alone(folder):                 # made now, lest an hour's training find no place to go
+        try: return _whole_job(source, folder, asked, anew, epochs, memory)
+        finally: run.close()
+
+def _whole_job(source, out, asked, anew, epochs, memory):
+    "`discover_images` in a folder where nobody else is at work; `asked` are the settings that make it another run."
     from cae.learner import plan
     from fastai.torch_core import set_seed
+    run, model, seed = _Run(out, asked), asked['model'], asked['seed']
+    if anew and memory: run.forget()
     report = dict(source=_text(source), seed=seed, model=model, seconds={})
     set_seed(seed, reproducible=True)
     images = _collection(source, model, report, memory and (run.path('images'), int(memory*2**30)))
@@ -440,23 +451,20 @@ def discover_images(
     train, valid = _split(source, images)
     how = plan(train, framed=report['crop'] == 'frame', epochs=epochs)
     if model == 'seed': how |= dict(n_latent=128, augment=None)
-    if n_latent: how |= dict(n_latent=n_latent)
+    if asked['n_latent']: how |= dict(n_latent=asked['n_latent'])
     network = _fitting(model, images, source, how['n_latent'])
     print(_chosen(report | how), flush=True)
-    with _folder(out) as folder, _alone(folder):                 # made now, lest an hour's training find no place to go
-        if anew and not memory: run.forget()
-        for name in ('vectors.parquet', 'places.parquet')*anew: shutil.rmtree(folder/name, ignore_errors=True)
-        try:
-            run.begin(report)
-            learn = _train(network, train, valid, how, seed, report, run.path('training.safetensors'))
-            run.note(report)
-            _finish(run, learn, images, seed, report, _chance(len(images), sample, seed))
-        finally: run.close()
+    if anew and not memory: run.forget()
+    for name in ('vectors.parquet', 'places.parquet')*anew: shutil.rmtree(out/name, ignore_errors=True)
+    run.begin(report)
+    learn = _train(network, train, valid, how, seed, report, run.path('training.safetensors'))
+    run.note(report)
+    _finish(run, learn, images, seed, report, _chance(len(images), asked['sample'], seed))
     return report
 
 def _done(run, report):
     "The report of a run that was finished before."
-    with _alone(run.out): run.forget()                           # unless another process begins it anew
+    run.forget()
     print(f'{run.out} has the answers already; nothing was done again', flush=True)
     return report
 
@@ -546,7 +554,8 @@ def _read_for(network, source, how, report):
 # %% ../nbs/11_cli.ipynb #c090000d
 def _vectors_file(source, out):
     "Where the vectors of `source` go: `out`, or by default a name made of its; a `ValueError` if that cannot be."
-    out = Path(out or f'{Path(source).resolve().name.split(".")[0] or "images"}-latents.npy')
+    name = Path(source).resolve().name
+    out = Path(out or f'{name.removesuffix(".gz").removesuffix(".csv") or "images"}-latents.npy')
     if out.suffix not in ('.npy', '.csv', '.parquet'): raise ValueError(f'{out}: vectors go into a file whose name ends in .npy or .csv, or into a folder of files whose name ends in .parquet')
     if out.suffix == '.parquet' and (out.is_file() or out.is_dir() and any(out.iterdir()) and not (out/'_vectors.json').exists() and not (out/'.images').exists()):
         raise ValueError(f'{out}: is something else; choose another name with --out')
@@ -787,7 +796,7 @@ def _whole_number(least, most=2**32 - 1):
 
 def _gigabytes(s):
     n = float(s)
-    if not 0 < n < 2**20: raise argparse.ArgumentTypeError(f'{s} is not more than 0')
+    if not 0 < n < 2**20: raise argparse.ArgumentTypeError(f'{s} is not {"more than 0" if not n > 0 else "less than 1,048,576"}')
     return n
 _gigabytes.__name__ = 'number'
 

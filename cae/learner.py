@@ -127,33 +127,27 @@ def layer_stats(
 def lsuv(
     model, # any of our networks; it is changed in place
     xb, # one batch for it, (N,C,H,W) in [0, 1]; a few hundred images will do
-    tol:float=.01, # how near to 1 the standard deviation has to come
-    max_tries:int=3, # how often a layer is looked at
 ):
     "`model` with a start in which no layer's signal fades (LSUV: Mishkin and Matas 2015, §3), its answers as bright as `xb`."
     *inner, last = _layers(model)
-    xb = xb.to(last.weight.device)
-    for m in (*inner, last):
-        m.weight.copy_(nn.init.orthogonal_(torch.empty(m.weight.shape)))
-        _unit_variance(model, m, xb, tol, max_tries)
+    for m in (*inner, last): m.weight.copy_(nn.init.orthogonal_(torch.empty(m.weight.shape)))
+    hooks = [m.register_forward_hook(_unit_variance) for m in (*inner, last)]
+    try: model(xb.to(last.weight.device))
+    finally:
+        for h in hooks: h.remove()
     last.weight.mul_(.5)
-    bright = torch.logit(xb.mean((0, 2, 3)).clamp(.01, .99))
+    bright = torch.logit(xb.to(last.weight.device).mean((0, 2, 3)).clamp(.01, .99))
     last.bias.mul_(.5).add_(bright.repeat_interleave(len(last.bias)//len(bright)))    # a channel may be four, before a `PixelShuffle`
     return model
 
-def _unit_variance(model, m, xb, tol, max_tries):
-    "Scale layer `m` until what it puts out for `xb` has standard deviation 1, and each channel of it mean 0."
-    out = []
-    hook = m.register_forward_hook(lambda m, inp, o: out.append(o))
-    try:
-        for _ in range(max_tries):
-            model(xb)
-            o = out.pop()
-            std = o.std().clamp(min=1e-6)
-            m.weight.div_(std)
-            if m.bias is not None: m.bias.sub_(o.mean([d for d in range(o.ndim) if d != 1])).div_(std)
-            if abs(std - 1) < tol: break
-    finally: hook.remove()
+def _unit_variance(m, inp, out):
+    "A forward hook that scales layer `m` until `out` has standard deviation 1 and, if there is a bias, each channel of it mean 0; the layers behind get it as it is then."
+    mean = out.mean([d for d in range(out.ndim) if d != 1], keepdim=True) if m.bias is not None else torch.zeros_like(out[:1])
+    std = (out - mean).std()
+    if not std > 1e-6: std = torch.ones_like(std)                    # images that are all alike have no spread to go by
+    m.weight.div_(std)
+    if m.bias is not None: m.bias.sub_(mean.flatten()).div_(std)
+    return (out - mean)/std
 
 # %% ../nbs/03_learner.ipynb #f0a6a570
 class Activations(ActivationStats):
