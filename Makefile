@@ -10,10 +10,11 @@ STORIES := nbs/tutorials/discovering_digits.ipynb nbs/tutorials/band_structures.
 discover: $(VENV)/done           ## the main job: the 70,000 digits, everything left in out/digits
 	$(BIN)/cae discover mnist --out $(OUT)
 
-# One notebook after the other: two at once share the cores badly and take longer in the end.
+# Two at a time, each with one thread: small batches keep no second core busy, and threads that wait for each other would take both.
+test: export OMP_NUM_THREADS = 1
 test: $(VENV)/done browser       ## every test, the chapters, and the two long stories on a few images: `notebooks` runs these whole, `bench` the benchmarks
-	$(BIN)/nbdev-test nbs --do-print --n-workers 1
-	$(BIN)/pytest -rs tests
+	$(BIN)/nbdev-test nbs --do-print --n-workers 2
+	$(BIN)/pytest -rs -n 2 --dist loadfile tests
 
 # The page and the widgets are tested in Chromium. Where nobody may install it their tests are skipped, and say so.
 browser:                         ## Debian's Chromium, if it is not there and may be installed

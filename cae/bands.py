@@ -200,8 +200,8 @@ def draw_bands(
 def bands_images(
     bands:list, # of `Bands`
     size=128, # as for `draw_bands`, and so the rest
-    window=(-4, 4),
-    width:float=None,
+    window=(-4, 4), # lowest and highest energy, eV from the Fermi level
+    width:float=None, # of a curve, in pixels; default as `draw_bands` has it
     **kwargs, # labels and classes for the `Images`
 ):
     "`Images` (N,1,H,W) of many band structures; a warning says how many have no band inside the window and are black."
@@ -353,7 +353,7 @@ def band_family(
     labels = rng.permutation(np.arange(n) % len(lattices))
     bands = np.empty(n, object)
     for label, name in enumerate(lattices):
-        for i in np.array_split(np.flatnonzero(labels == label), n//5000 + 1):      # not more than 500 at once, for the memory
+        for i in np.array_split(np.flatnonzero(labels == label), n//5000 + 1):      # not more than 560 at once, for the memory
             for j, b in zip(i, _materials(name, len(i), rng)): bands[j] = b
     family = bands_images(bands, size, window, width, labels=labels, classes=list(lattices))
     family.bands, family.flat = list(bands), np.array([is_flat(b, window) for b in bands])

@@ -394,7 +394,7 @@ def pictures(
     yield 'groups', 'A row for each group: its number and size, the most typical, all sorts, and those that are least sure to belong.', contact_sheet(images, found, names).flat[0]
     yield 'unsure', 'The images of the whole collection that fit worst anywhere.', show_unsure(images, found)[0]
     yield 'reproductions', 'Ten images, and what the network draws of each from its few numbers.', show_rows({'original': ten, 'reproduction': reconstruct(model, ten)})
-    yield 'neighbours', 'Six images, each before those nearest to it, nearest first.', show_rows({f'{i + 1}': images[[i]] + images[near[i]] for i in six}, n=10)
+    yield 'neighbours', 'Six images, each with its number (the first image is 0) before those nearest to it, nearest first.', show_rows({f'{i}': images[[i]] + images[near[i]] for i in six}, n=10)
     if losses is not None: yield 'losses', 'The error while the network learnt, and of the images held back.', losses
     if images.labels is not None:
         yield 'confusion', 'Groups against the classes that the labels name. Nothing before looked at the labels.', plot_confusion(images.labels, found.labels, images.classes)
