@@ -5,8 +5,9 @@ import nbformat, pytest
 from nbclient import NotebookClient
 
 stories = Path(__file__).parent.parent/'nbs/tutorials'
-shorter = {'discovering_digits': {"mnist('train'), mnist('test')": "mnist('train')[:5000], mnist('test')[:1000]"},
-           'band_structures': {'band_family(4000)': 'band_family(200)', 'order[800:]': 'order[40:]', 'order[:800]': 'order[:40]', 'train_for(15,': 'train_for(3,'}}
+shorter = {'discovering_digits': {"mnist('train'), mnist('test')": "mnist('train')[:3000], mnist('test')[:500]", 'train, first_groups)': 'train, first_groups, epochs=2)'},
+           'band_structures': {'band_family(4000)': 'band_family(200)', 'order[800:]': 'order[40:]', 'order[:800]': 'order[:40]', 'train_for(15,': 'train_for(3,',
+                               'train_for(6,': 'train_for(2,', 'range(1, 7)': 'range(1, 3)'}}
 
 def shortened(name):
     "The story called `name` with fewer images, and without the checks that hold for all of them."
