@@ -6,13 +6,12 @@
 __all__ = ['vectorize_shared', 'vectorize_cluster']
 
 # %% ../nbs/10_machines.ipynb #c6cf19d7
-import hashlib
 from functools import lru_cache
 from pathlib import Path
 import torch
 from .images import *
 from .learner import *
-from .learner import _needs, _weights
+from .learner import _needs
 from .large import *
 from .large import _make_part, _part_path
 from fastai.learner import Learner
@@ -97,11 +96,12 @@ def vectorize_cluster(
 ):
     "`vectorize_to` by the workers of a Dask cluster; the work of one that is lost is given to another. The `Vectors` are returned. Needs Dask (`cae[cluster]`)."
     as_completed = _needs('vectorizing by a cluster', 'Dask', 'dask.distributed', 'cluster').as_completed
-    here = load(model), open_images(images)
-    mark = hashlib.sha256(_weights(here[0]) + (Path(images)/'images.json').read_bytes()).hexdigest()                 # what a worker has from an older run may lie at the same paths
-    vectorize_to(*here, folder, part, [], bs)                       # refuses a folder of other vectors
-    waiting = [k for k in range(-(-len(here[1])//part)) if not _part_path(folder, k).exists()]
+    collection = open_images(images)
+    vectorize_to(load(model), collection, folder, part, [], bs)     # refuses a folder of other vectors
+    mark = (Path(folder)/'_vectors.json').read_text()               # whose they are: what a worker has from an older run may have lain at the same paths
+    waiting = [k for k in range(-(-len(collection)//part)) if not _part_path(folder, k).exists()]
     jobs = client.map(_vectorize_part, waiting, model=str(model), images=str(images), mark=mark, folder=str(folder), part=part, bs=bs, pure=False)
     done = as_completed(jobs)
     for _ in progress(waiting): next(done).result()
-    return vectorize_to(*here, folder, part, [], bs)
+    sweep(folder)
+    return Vectors(folder)
