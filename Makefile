@@ -31,8 +31,8 @@ notebooks: $(VENV)/done          ## run every notebook in place, so that the com
 	$(BIN)/nbdev-clean
 	$(BIN)/python tools/readme.py
 
-bench: $(VENV)/done              ## every measurement, about an hour and a half on two cores
-	$(BIN)/jupyter nbconvert --to notebook --execute --inplace nbs/tutorials/benchmarks.ipynb
+bench: $(VENV)/done              ## every measurement, about an hour and a half on two cores; some of them: make bench ONLY='Discovery, The page'
+	$(BIN)/python tools/bench.py "$(ONLY)"
 	$(BIN)/nbdev-clean
 
 readme: $(VENV)/done             ## README.md from nbs/index.ipynb

@@ -486,6 +486,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                           'cae.maps._nearest': ('maps.html#_nearest', 'cae/maps.py'),
                           'cae.maps._neighbours': ('maps.html#_neighbours', 'cae/maps.py'),
                           'cae.maps._on_device': ('maps.html#_on_device', 'cae/maps.py'),
+                          'cae.maps._room': ('maps.html#_room', 'cae/maps.py'),
                           'cae.maps._rows_to_one': ('maps.html#_rows_to_one', 'cae/maps.py'),
                           'cae.maps._steps': ('maps.html#_steps', 'cae/maps.py'),
                           'cae.maps._teller': ('maps.html#_teller', 'cae/maps.py'),

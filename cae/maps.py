@@ -13,6 +13,7 @@ from importlib.util import find_spec
 import numpy as np, scipy.sparse as sp, torch, matplotlib as mpl, matplotlib.pyplot as plt, matplotlib.patheffects as pe
 from fastcore.basics import noop
 from fastprogress.fastprogress import progress_bar
+from matplotlib.textpath import text_to_path
 from openTSNE import TSNE
 from scipy.ndimage import gaussian_filter
 
@@ -163,21 +164,29 @@ def plot_map(
     present = np.unique(labels)
     palette = mpl.colors.to_rgba_array([group_color(l) for l in present])
     ax.scatter(*xy.T, c=palette[np.searchsorted(present, labels)], s=size or np.clip(5e4/len(xy), 1.2, 12), lw=0, alpha=.75, rasterized=True)
-    _write_names(ax, xy, labels, [l for l in present if l >= 0], names)
     ax.set_aspect('equal')
     ax.axis('off')
+    _write_names(ax, xy, labels, [l for l in present if l >= 0], names)
     if title: ax.set_title(title)
     return ax
+
+def _room(ax, texts, font):
+    "What the names `texts` take on `ax`, in units of the map: (K,2), width and height with a margin."
+    ax.apply_aspect()
+    unit = ax.transData.transform([[0, 0], [1, 1]])
+    points = (unit[1] - unit[0])*72/ax.figure.dpi                              # of one unit, along the page and up
+    width = [text_to_path.get_text_width_height_descent(t, font, False)[0] for t in texts]
+    return np.stack(np.broadcast_arrays(np.array(width) + font.get_size()/2, font.get_size()*1.3), -1)/points
 
 def _write_names(ax, xy, labels, groups, names):
     "Write each group's name at its heart, in its colour with a white rim, no two over each other."
     if not groups: return
-    texts = [str(names[l] if names is not None else l) for l in groups]
-    width = np.array([max(.06, .022*len(t)) for t in texts])                   # of the map's, about
-    least = np.stack(np.broadcast_arrays((width[:, None] + width)/2, .045), -1)*np.ptp(xy, 0)
+    texts, font = [str(names[l] if names is not None else l) for l in groups], mpl.font_manager.FontProperties(size=16, weight='bold')
+    room = _room(ax, texts, font)
+    least = (room[:, None] + room)/2
     for l, text, spot in zip(groups, texts, _apart([_heart(xy[labels == l]) for l in groups], least)):
         dark = np.array(mpl.colors.to_rgb(group_color(l)))*.6
-        ax.text(*spot, text, parse_math=False, color=dark, size=16, weight='bold', ha='center', va='center',
+        ax.text(*spot, text, parse_math=False, color=dark, font=font, ha='center', va='center',
                 path_effects=[pe.withStroke(linewidth=4, foreground='white', alpha=.9)])
 
 # %% ../nbs/05_maps.ipynb #ed04624b

@@ -1,0 +1,34 @@
+"Runs the benchmarks in place, or only the sections named (their headings, a part of each is enough) after what all of them share; saved after each cell, so that a later failure loses nothing."
+import sys, time
+from pathlib import Path
+import nbformat
+from nbclient import NotebookClient
+
+root = Path(__file__).parent.parent
+path = root/'nbs/tutorials/benchmarks.ipynb'
+
+def sections(cells):
+    "Pairs of a section's heading and its code cells' numbers; what stands before the first heading is called ''."
+    found = [('', [])]
+    for i, c in enumerate(cells):
+        if c.cell_type == 'markdown' and (heading := next((l[3:] for l in c.source.splitlines() if l.startswith('## ')), None)): found.append((heading, []))
+        elif c.cell_type == 'code': found[-1][1].append(i)
+    return found
+
+def run(path, wanted):
+    "Executes `path`'s first cells and the sections that hold one of `wanted`, all of them if there is none."
+    nb = nbformat.read(path, as_version=4)
+    found = [(name, cells) for name, cells in sections(nb.cells) if cells]
+    if missing := [w for w in wanted if not any(w in name for name, _ in found)]:
+        sys.exit(f'no section {", ".join(missing)}; there are: {", ".join(name for name, _ in found if name)}')
+    client = NotebookClient(nb, timeout=None, resources=dict(metadata=dict(path=path.parent)))
+    with client.setup_kernel():
+        for name, cells in found:
+            if name and wanted and not any(w in name for w in wanted): continue
+            start = time.perf_counter()
+            for i in cells:
+                client.execute_cell(nb.cells[i], i)
+                nbformat.write(nb, path)
+            print(f'{name or "what all share"}: {time.perf_counter() - start:.0f} s', flush=True)
+
+if __name__ == '__main__': run(path, [w.strip() for w in ' '.join(sys.argv[1:]).split(',') if w.strip()])
