@@ -932,7 +932,7 @@ def _output(args):
 
 # %% ../nbs/11_cli.ipynb #c0900020
 def _do(argv):
-    "What was typed: its exit code, if the input is wrong 1."
+    "Do what was typed: 1 if the input is wrong, otherwise nothing."
     p = _parser()
     args = p.parse_args(argv)
     if args.version: return print('cae', _version())

@@ -123,7 +123,7 @@ class Groups:
     def predict(self,
         latents, # new ones, (M,n_latent)
         k:int=10, # how many of the known images have a say
-        far:float=1.5, # times as far from them as 999 of 1,000 known images are from theirs is too far; `None`: nothing is
+        far:float=1.5, # too far is an image whose nearest known one is more than so many times as far off as the `k`-th neighbour of 999 in 1,000 known images; `None`: nothing is
     ):
         "The group of each new image by vote of its nearest known ones: int (M,), −1 where most are in none or all are too far."
         latents, k = _check_new(latents, self.latents.shape[1]), min(k, len(self) - 1)
@@ -184,7 +184,7 @@ def discover(
     min_size:int=None, # how few images make a group; default 0.5 % of them, at least 5
     inside:float=.75, # of its members' neighbours a group must have at least this share; otherwise it is joined to the next
     seed:int=42, # for the map
-    progress=noop, # wraps the steps of pulling the map together, which take nearly all the time, as `tqdm` does; default nothing is shown
+    progress=noop, # wraps the steps of pulling the map together, as `tqdm` does; default nothing is shown. (A new map shows its own bar.)
 ):
     "`Groups`: the hills of the map's density (Chazal and others 2013); how many is not asked. Largest group first."
     latents = np.asarray(latents)
@@ -449,7 +449,7 @@ class Named:
         path, # of the table
         latents=None, # of Kaggle's test images, (M,n_latent); default these groups' own images are the test images
     ):
-        "Write what Kaggle's digit-recognizer asks for, `ImageId,Label` from 1 on; every image gets the name of the nearest group."
+        "Write what Kaggle's digit-recognizer asks for, `ImageId,Label` from 1 on; every image gets the name that its ten nearest vote for."
         known = self.found.labels >= 0
         odd = [n for n in self.names.values() if n not in list('0123456789')]
         if odd: raise ValueError(f'Kaggle expects the digits 0 to 9 as labels, not {odd[0]!r}')
@@ -509,7 +509,7 @@ _sources = {
     'error of reproductions': 'mean squared error of a pixel in [0, 1]; PCA is fitted to the very images it is judged on',
     'trustworthiness of the map': 'Venna and Kaski 2001',
     'groups': 'Chazal and others 2013',
-    'in no group': '',
+    'in no group': 'images that no hill and no neighbour takes in',
     'silhouette of the groups': 'Rousseeuw 1987',
     'stability of the groups': 'adjusted Rand index with those of half the images; Ben-Hur and others 2002',
     '10-NN accuracy': 'Cover and Hart 1967',

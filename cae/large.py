@@ -146,7 +146,7 @@ _about_vectors = dict(type='object', required=['format', 'written_by', 'images',
     images=dict(type='integer', minimum=1), part=dict(type='integer', minimum=1), n_latent=dict(type='integer', minimum=1)))
 
 def _collection_hash(images):
-    "The SHA-256 of the names, and of the pixels of 64 images from the first to the last: all of them would have to be read."
+    "The SHA-256 of the names and of the pixels of 64 images from the first to the last; for those of all, all would have to be read."
     some = images.pixels[_evenly(len(images), 64)]
     let_go(mapped_file(images.pixels))
     return hashlib.sha256('\n'.join(images.names).encode(errors='backslashreplace') + some.tobytes()).hexdigest()

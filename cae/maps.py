@@ -72,7 +72,7 @@ def _teller(progress, total):
 
 @contextmanager
 def _steps(progress, n, before=0):
-    "While openTSNE takes its `n` steps, and before them does what lasts as long as `before` of them, `progress` goes through all these: what openTSNE has to be given."
+    "What to hand to openTSNE so that `progress` goes through its `n` steps, and before them through what lasts as long as `before` of them."
     tell, seen = _teller(progress, before + n), [0, 0]   # steps of earlier phases, and of this one
     def step(i, error, embedding):
         if i < seen[1]: seen[0] += seen[1]
@@ -125,8 +125,10 @@ none_color = '#c9c9c9'
 def group_color(
     label:int, # number of a group; −1 is none
 ):
-    "The colour of a group as `#rrggbb`: ten colours, then from the first again; grey for none."
-    return none_color if label < 0 else group_colors[label % len(group_colors)]
+    "The colour of a group as `#rrggbb`: ten colours, the same ten lighter, then from the first again; grey for none."
+    if label < 0: return none_color
+    color, light = group_colors[label % len(group_colors)], label//len(group_colors) % 2
+    return mpl.colors.to_hex(.6*np.array(mpl.colors.to_rgb(color)) + .4) if light else color
 
 def _heart(xy, bins=24):
     "The point of `xy` in the middle of where most of them lie."
@@ -164,7 +166,7 @@ def plot_map(
     present = np.unique(labels)
     palette = mpl.colors.to_rgba_array([group_color(l) for l in present])
     ax.scatter(*xy.T, c=palette[np.searchsorted(present, labels)], s=size or np.clip(5e4/len(xy), 1.2, 12), lw=0, alpha=.75, rasterized=True)
-    ax.set_aspect('equal')
+    ax.set_aspect('equal', anchor='N')                                         # maps side by side have their titles at one height
     ax.axis('off')
     _write_names(ax, xy, labels, [l for l in present if l >= 0], names)
     if title: ax.set_title(title)
@@ -181,12 +183,12 @@ def _room(ax, texts, font):
 def _write_names(ax, xy, labels, groups, names):
     "Write each group's name at its heart, in its colour with a white rim, no two over each other."
     if not groups: return
-    texts, font = [str(names[l] if names is not None else l) for l in groups], mpl.font_manager.FontProperties(size=16, weight='bold')
+    texts, font = [str(names[l] if names is not None else l) for l in groups], mpl.font_manager.FontProperties(size=16 if len(xy) >= 1000 else 11, weight='bold')
     room = _room(ax, texts, font)
     least = (room[:, None] + room)/2
     for l, text, spot in zip(groups, texts, _apart([_heart(xy[labels == l]) for l in groups], least)):
         dark = np.array(mpl.colors.to_rgb(group_color(l)))*.6
-        ax.text(*spot, text, parse_math=False, color=dark, font=font, ha='center', va='center',
+        ax.text(*spot, text, parse_math=False, color=dark, font=font, ha='center', va='center', zorder=5,
                 path_effects=[pe.withStroke(linewidth=4, foreground='white', alpha=.9)])
 
 # %% ../nbs/05_maps.ipynb #ed04624b
