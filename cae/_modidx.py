@@ -503,6 +503,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'cae.models.ResNetAutoencoder.__init__': ('models.html#resnetautoencoder.__init__', 'cae/models.py'),
                             'cae.models.ResNetAutoencoder.forward': ('models.html#resnetautoencoder.forward', 'cae/models.py'),
                             'cae.models.ResNetAutoencoder.generate': ('models.html#resnetautoencoder.generate', 'cae/models.py'),
+                            'cae.models._answering': ('models.html#_answering', 'cae/models.py'),
                             'cae.models._check_size': ('models.html#_check_size', 'cae/models.py'),
                             'cae.models._check_widths': ('models.html#_check_widths', 'cae/models.py'),
                             'cae.models.check_fit': ('models.html#check_fit', 'cae/models.py'),

@@ -9,6 +9,7 @@ __all__ = ['vectorize', 'reconstruct', 'reconstruction_error', 'generate', 'inte
 import numpy as np, torch
 from .images import *
 from .models import *
+from .models import _answering
 from fastai.learner import Learner
 from fastcore.basics import noop
 from sklearn.neighbors import NearestNeighbors
@@ -21,16 +22,14 @@ def _network(model):
 @torch.inference_mode()
 def _over(model, x, bs, do, progress=noop):
     "`do(model, batch of x on the model's device)` for all of `x`, as one float32 array that is filled batch by batch."
-    was, device, res = model.training, next(model.parameters()).device, None
+    device, res = next(model.parameters()).device, None
     file, x = mapped_file(x), as_torch(x) if isinstance(x, np.ndarray) else x
-    model.eval()
-    try:
+    with _answering(model):
         for i in progress(range(0, len(x) or 1, bs)):                # of none, one batch of none tells the shape
             y = do(model, x[i:i+bs].to(device)).float().cpu().numpy()
             if res is None: res = np.empty((len(x), *y.shape[1:]), np.float32)
             res[i:i+bs] = y
             let_go(file)
-    finally: model.train(was)
     return res
 
 def _over_images(model, images, bs, do, progress):

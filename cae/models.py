@@ -7,6 +7,7 @@ __all__ = ['Autoencoder', 'layer_table', 'halvings', 'ResNetAutoencoder', 'check
 
 # %% ../nbs/02_models.ipynb #cd613f63
 import math
+from contextlib import contextmanager
 import torch
 from torch import nn
 from .layers import *
@@ -49,6 +50,14 @@ class Autoencoder(nn.Module):
     def forward(self, x): return self.generate(self.encode(x))
 
 # %% ../nbs/02_models.ipynb #45d0600b
+@contextmanager
+def _answering(model):
+    "`model` as it answers, not as it learns, in which BatchNorm would take note of what it sees; afterwards it is as it was."
+    was = model.training
+    model.eval()
+    try: yield
+    finally: model.train(was)
+
 def layer_table(
     model, # any of our networks
     x=None, # a batch for it; default one black image
@@ -62,12 +71,9 @@ def layer_table(
     if x is None: x = torch.zeros(1, model.channels, *model.size, device=next(model.parameters()).device)
     for name, m in model.named_modules():
         if not list(m.children()): hooks.append(m.register_forward_hook(note(name)))
-    was = model.training
-    model.eval()                                         # a look changes nothing: in training BatchNorm would take note of it
     try:
-        with torch.no_grad(): model(x)
+        with torch.no_grad(), _answering(model): model(x)            # a look changes nothing
     finally:
-        model.train(was)
         for h in hooks: h.remove()
     return rows
 
