@@ -162,6 +162,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'cae.clusters._Taught.__init__': ('clusters.html#_taught.__init__', 'cae/clusters.py'),
                               'cae.clusters._Taught.forward': ('clusters.html#_taught.forward', 'cae/clusters.py'),
                               'cae.clusters._check_new': ('clusters.html#_check_new', 'cae/clusters.py'),
+                              'cae.clusters._error': ('clusters.html#_error', 'cae/clusters.py'),
                               'cae.clusters._find_again': ('clusters.html#_find_again', 'cae/clusters.py'),
                               'cae.clusters._groups_by_labels': ('clusters.html#_groups_by_labels', 'cae/clusters.py'),
                               'cae.clusters._held_back': ('clusters.html#_held_back', 'cae/clusters.py'),

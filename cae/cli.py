@@ -405,7 +405,7 @@ def _refined(rounds):
     "What came of teaching the network its own groups, in words."
     good = [r for r in rounds if r['kept']]
     times = 'once' if len(good) == 1 else f'{len(good)} times'
-    said = [f'taught {times}; {good[0]["unsure_before"]:.1%} of the images were unsure, {good[-1]["unsure"]:.1%} are'] if good else []
+    said = [f'taught {times}; {good[0]["unsure_before"]:.1%} of the images were unsure, {good[-1]["unsure"]:.1%} are; the error of the reproductions was {good[0]["error_before"]:.4f}, and is {good[-1]["error"]:.4f}'] if good else []
     return '; '.join(said + [f'left as it was: {r["why"]}' for r in rounds if not r['kept']])
 
 # %% ../nbs/11_cli.ipynb #cb0ba8af

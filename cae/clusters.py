@@ -295,14 +295,18 @@ def _find_again(learn, images, found, taught, seed, progress=noop):
     themap = fit_map(latents, seed=seed, start=found.map.xy, n_iter=150, progress=mapping)
     return Groups(latents, themap, *_spread(themap.affinities(), found.labels, taught))
 
+def _error(learn, images):
+    "The mean squared error of the reproductions of at most 2,000 of `images`, from the first to the last."
+    return float(reconstruction_error(learn, images[_evenly(len(images), 2000)]).mean())
+
 def _round(learn, images, found, taught, test, epochs, sure, weight, seed, progress=noop, cbs=()):
     "The `Groups` after one lesson, and what became of it; unless it is kept, or if anything fails, the network has its old weights again."
-    old, verdict, pixels = copy.deepcopy(learn.model.state_dict()), dict(kept=False), images.pixels[0].size
+    old, verdict, pixels, was = copy.deepcopy(learn.model.state_dict()), dict(kept=False), images.pixels[0].size, _error(learn, images)
     lesson, again = _shares(progress, epochs*len(learn.dls.train.dataset)*pixels, len(images)*(pixels/4 + 1000))       # to place a point on the map takes as long as 1,000 pixels to learn
     try:
         _teach(learn, np.where(taught, found.labels, -1)[:len(learn.dls.train.pixels)], epochs, weight, seed, lesson, cbs)
         after = _find_again(learn, images, found, taught, seed, again)
-        verdict = _verdict(found, after, taught, test, sure)
+        verdict = _verdict(found, after, taught, test, sure) | dict(error=_error(learn, images), error_before=was)
         return after, verdict
     except FloatingPointError as e: return found, verdict | dict(why=str(e))
     finally:
