@@ -66,6 +66,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                          'cae.cli._discover': ('cli.html#_discover', 'cae/cli.py'),
                          'cae.cli._do': ('cli.html#_do', 'cae/cli.py'),
                          'cae.cli._done': ('cli.html#_done', 'cae/cli.py'),
+                         'cae.cli._drawn': ('cli.html#_drawn', 'cae/cli.py'),
                          'cae.cli._error': ('cli.html#_error', 'cae/cli.py'),
                          'cae.cli._explore': ('cli.html#_explore', 'cae/cli.py'),
                          'cae.cli._figures': ('cli.html#_figures', 'cae/cli.py'),

@@ -6,7 +6,7 @@
 __all__ = ['discover_images', 'vectorize_images', 'place_images', 'serve', 'main']
 
 # %% ../nbs/11_cli.ipynb #edff05b0
-import argparse, json, os, re, shutil, signal, sys, threading, time, warnings
+import argparse, json, math, os, re, shutil, signal, sys, threading, time, warnings
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 
@@ -468,15 +468,32 @@ def _done(run, report):
     print(f'{run.out} has the answers already; nothing was done again', flush=True)
     return report
 
-def _sampled(learn, images, sample):
-    "Those of `images` that are in the `sample`, and a Learner of the same network for them: what `learn` held back is held back here, too."
+def _drawn(images, sample, path):
+    "Those of `images` that are in the `sample`; if they are mapped from a file, mapped from one of their own at `path`, which is made in parts unless it is there."
     import numpy as np
-    from cae.images import ImagesDL, as_torch
+    from cae.images import Images, let_go, mapped_file
+    from cae.learner import write_whole
+    file = mapped_file(images.pixels)
+    if file is None: return images[sample]
+    shape, n = (len(sample), *images.pixels.shape[1:]), max(1, 2**24//images.pixels[0].size)            # 16 MB at a time
+    def parts():
+        for i in range(0, len(sample), n):
+            yield images.pixels[sample[i:i+n]]
+            let_go(file)
+    if not path.exists() or path.stat().st_size != math.prod(shape): write_whole(path, parts())
+    labels, names = None if images.labels is None else images.labels[sample], [images.names[i] for i in sample]
+    return Images(np.memmap(path, np.uint8, 'r', shape=shape), labels, names, images.classes)
+
+def _sampled(learn, images, sample, path):
+    "`_drawn`, and a Learner of the same network for them: what `learn` held back is held back here, too."
+    import numpy as np
+    from cae.images import ImagesDL, as_torch, mapped_file
     from cae.learner import autoencoder_learner
     from fastai.data.core import DataLoaders
-    images, dl = images[sample], learn.dls.train
-    learnt, pixels = np.isin(sample, np.asarray(dl.dataset)), as_torch(images.pixels).to(dl.device)
-    def loader(mine, **kwargs): return ImagesDL(pixels, np.flatnonzero(mine), dl.bs, device=dl.device, **kwargs)
+    images, dl = _drawn(images, sample, path), learn.dls.train
+    learnt, file, pixels = np.isin(sample, np.asarray(dl.dataset)), mapped_file(images.pixels), as_torch(images.pixels)
+    if not file: pixels = pixels.to(dl.device)
+    def loader(mine, **kwargs): return ImagesDL(pixels, np.flatnonzero(mine), dl.bs, device=dl.device, file=file, **kwargs)
     few = loader(learnt, shuffle=True, drop_last=learnt.sum() > dl.bs, seed=dl.seed, augment=dl.augment, denoise=dl.denoise)
     return images, autoencoder_learner(DataLoaders(few, loader(learnt if learnt.all() else ~learnt), device=dl.device), learn.model, wd=learn.wd)
 
@@ -494,7 +511,7 @@ def _finish(run, learn, everything, seed, report, sample=None):
     import numpy as np
     from cae.latents import neighbours, reconstruction_error
     losses, whole = _plot_losses(learn.recorder), learn
-    images, learn = (everything, learn) if sample is None else _sampled(learn, everything, sample)
+    images, learn = (everything, learn) if sample is None else _sampled(learn, everything, sample, run.path('sample.u8'))
     found, card = _answers(run, learn, images, report['model'], seed, report)
     def nearest():
         with _Step(report, 'neighbours') as step: return neighbours(found.latents, n=min(9, len(images) - 1), progress=step.of)[0]

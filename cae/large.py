@@ -164,8 +164,8 @@ def _part_path(folder, k): return Path(folder)/f'{k:06}.parquet'
 
 def _make_part(model, images, folder, part, k, bs):
     "Write file number `k` of `vectorize_to`."
-    some = images[k*part:(k + 1)*part]
-    let_go(mapped_file(images.pixels))
+    here = slice(k*part, (k + 1)*part)
+    some = Images(images.pixels[here], names=images.names[here])      # a window, where `images[here]` would be a copy
     _write_parquet(_part_path(folder, k), vectorize(model, some, bs), name=some.names)
 
 def vectorize_to(

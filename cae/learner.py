@@ -13,6 +13,7 @@ from contextlib import nullcontext, suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
+from inspect import isgenerator
 from pathlib import Path
 
 import matplotlib as mpl, matplotlib.pyplot as plt, numpy as np, torch, torch.nn.functional as F
@@ -243,14 +244,14 @@ def plan(
 # %% ../nbs/03_learner.ipynb #7161b768
 def write_whole(
     path, # where to
-    data, # bytes or str
+    data, # bytes or str, or a generator of pieces
 ):
     "Write `data` to `path` in one step: after a crash there is the old file or the new one, never a part."
     path = Path(path)
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')
     try:
         with open(part, 'wb') as f:
-            f.write(data.encode() if isinstance(data, str) else data)
+            for x in data if isgenerator(data) else [data]: f.write(x.encode() if isinstance(x, str) else x)
             f.flush()
             os.fsync(f.fileno())
         os.replace(part, path)
