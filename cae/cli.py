@@ -184,7 +184,6 @@ def _version():
 
 def _other(settings, old):
     "In which of `settings` an older run differs, in words; nothing if it does not."
-    if not isinstance(old, dict): return 'by another version'
     return ', '.join('other images' if k == 'images' else f'{k.replace("_", "-")} {"by default" if old.get(k) is None else old[k]}, not {"by default" if v is None else v}'
                      for k, v in settings.items() if old.get(k) != v)
 
@@ -198,38 +197,45 @@ def _fingerprint(images):
     let_go(mapped_file(images.pixels))
     return res.hexdigest()
 
-def _settings_at(path):
-    "The settings in a JSON file of ours, `None` if there is no such file."
-    if not path.exists(): return None
-    try: return json.loads(path.read_bytes()).get('settings', 'unknown')
-    except (ValueError, AttributeError): return 'unknown'
+_number, _count = dict(type='number'), dict(type='integer', minimum=0)
+_about_settings = dict(type='object', required=['settings'], properties=dict(settings=dict(type='object')))
+_about_begun = dict(required=['seconds'], properties=dict(seconds=dict(type='object', additionalProperties=_number)))
+_about_answers = dict(required=['files', 'images', 'skipped', 'groups', 'in_no_group', 'mse', 'valid_mse'], dependentRequired=dict(clustering_accuracy=['map_knn_accuracy']), properties=dict(
+    files=dict(type='array', items=dict(type='string'), minItems=1), images=_count, skipped=_count, groups=_count, in_no_group=_number,
+    mse=_number, valid_mse=_number, clustering_accuracy=_number, map_knn_accuracy=_number))
 
 class _Run:
     "What is finished of a run whose answers go to the folder `out`, so that it can be taken up again."
     def __init__(self, out, settings): self.out, self.folder, self.settings = Path(out), Path(out)/'.unfinished', settings
     def path(self, name): return self.folder/name
 
+    def _known(self, path, schema, what):
+        "The JSON at `path`, None if there is no such file; a `ValueError` if it is not as `schema` says, or of another run, in words `what`."
+        from cae.learner import read_json
+        if not path.exists(): return None
+        try:
+            if other := _other(self.settings, read_json(path, _about_settings, 'a run of discover')['settings']): raise ValueError(f'{self.out}: holds {what} ({other})')
+            return read_json(path, schema, 'a run of discover')
+        except ValueError as e: raise ValueError(f'{e}; choose another folder with --out, or lose that one with --anew') from None
+
+    def begun(self): return self._known(self.path('run.json'), _about_begun, 'a run that was cut off')
+    def answers(self): return self._known(self.out/'report.json', _about_answers, 'the answers of another run')
+
     def check(self):
         "Complain if there are answers, or parts of them, of another run."
-        for path, what in ((self.path('run.json'), 'a run that was cut off'), (self.out/'report.json', 'the answers of another run')):
-            old = _settings_at(path)
-            if old is not None and (other := _other(self.settings, old)):
-                raise ValueError(f'{self.out}: holds {what} ({other}); choose another folder with --out, or lose that one with --anew')
+        self.begun(), self.answers()
 
     def finished(self):
         "The report, if all answers are there already."
-        path = self.out/'report.json'
-        if not path.exists(): return None
-        report = json.loads(path.read_bytes())
-        return report if all((self.out/name).exists() for name in report.get('files', [''])) else None
+        report = self.answers()
+        return report if report and all((self.out/name).exists() for name in report['files']) else None
 
     def begin(self, report):
         "Take up what is there; `report` gets the seconds that it took."
         self.folder.mkdir(exist_ok=True)
         from cae.learner import sweep
         sweep(self.out, self.folder)
-        path = self.path('run.json')
-        if path.exists(): report['seconds'] |= {k: round(v + report['seconds'].get(k, 0), 2) for k, v in json.loads(path.read_bytes())['seconds'].items()}
+        if old := self.begun(): report['seconds'] |= {k: round(v + report['seconds'].get(k, 0), 2) for k, v in old['seconds'].items()}
         self.note(report)
 
     def note(self, report):

@@ -9,9 +9,9 @@ __all__ = ['landscape', 'hills', 'Groups', 'discover', 'refine', 'save_groups', 
 
 # %% ../nbs/06_clusters.ipynb #f9bbcfac
 import copy, json
+from importlib.metadata import version
 from itertools import pairwise
 import numpy as np, pandas as pd, scipy.sparse as sp, torch, torch.nn.functional as F, matplotlib.pyplot as plt
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as _array_bytes
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import linear_sum_assignment
@@ -27,6 +27,7 @@ from torch import nn
 from .images import *
 from .images import _evenly
 from .learner import *
+from .learner import _read_noted
 from .latents import *
 from .maps import *
 from .maps import _teller
@@ -345,6 +346,11 @@ class _KeptMap(NearestMap):
         self.xy, self.p = xy, p
     def affinities(self): return self.p
 
+_about_groups = dict(type='object', required=['format', 'rounds'], properties=dict(
+    format=dict(const='cae groups'), written_by=dict(type='string'), rounds=dict(type='array', items=dict(type='object', required=['kept', 'why'], properties=dict(
+        kept=dict(type='boolean'), why=dict(type='string'), unsure=dict(type='number'), unsure_before=dict(type='number')),
+        anyOf=[dict(properties=dict(kept=dict(const=False))), dict(required=['unsure', 'unsure_before'])]))))
+
 def save_groups(
     found:Groups, # what to keep
     path, # of the file, `groups.safetensors` say
@@ -354,17 +360,17 @@ def save_groups(
     p = found.map.affinities()
     arrays = dict(latents=found.latents, xy=found.map.xy, labels=found.labels, confidence=found.confidence, p_data=p.data, p_indices=p.indices, p_indptr=p.indptr)
     if taken := set(arrays) & set(more): raise ValueError(f'{min(taken)} are kept anyway, those of the groups; another name is needed')
-    return write_whole(path, _array_bytes({k: np.ascontiguousarray(v) for k, v in (arrays | more).items()}, dict(about=json.dumps(dict(format='cae groups', rounds=found.rounds)))))
+    return write_whole(path, _array_bytes({k: np.ascontiguousarray(v) for k, v in (arrays | more).items()}, dict(about=json.dumps(dict(format='cae groups', written_by=version('cae'), rounds=found.rounds)))))
 
 def load_groups(
     path, # of a file by `save_groups`
 ):
     "The `Groups` kept there, and the other arrays kept with them, a dict; a `ValueError` if the file is something else."
+    about, x = _read_noted(path, 'np', 'about', _about_groups, 'groups kept by save_groups')
     try:
-        with safe_open(path, 'np') as f: about, x = json.loads((f.metadata() or {})['about']), {k: f.get_tensor(k) for k in f.keys()}
         latents, xy, labels, confidence, *p = (x.pop(k) for k in ('latents', 'xy', 'labels', 'confidence', 'p_data', 'p_indices', 'p_indptr'))
         return Groups(latents, _KeptMap(latents, xy, sp.csr_matrix(tuple(p), shape=(len(xy),)*2)), labels, confidence, about['rounds']), x
-    except (SafetensorError, KeyError, TypeError, ValueError): raise ValueError(f'{path}: no groups kept by save_groups') from None
+    except (KeyError, TypeError, ValueError): raise ValueError(f'{path}: not groups kept by save_groups') from None
 
 # %% ../nbs/06_clusters.ipynb #d961c032
 def _tiles(pixels, pad=2, n=None):
