@@ -644,8 +644,8 @@ def _read_latents(path, n):
     import numpy as np
     try: latents = np.load(path, allow_pickle=False)
     except (ValueError, EOFError): raise ValueError(f'{path}: not an array that discover has left') from None
-    if latents.ndim != 2 or latents.shape[1] != n or latents.dtype.kind != 'f' or not np.isfinite(latents).all():
-        raise ValueError(f'{path}: not the latents of the network beside it, which have the shape (N, {n})')
+    if latents.ndim != 2 or latents.shape[1] != n or latents.dtype.kind != 'f': raise ValueError(f'{path}: not the latents of the network beside it, which have the shape (N, {n})')
+    if not np.isfinite(latents).all(): raise ValueError(f'{path}: some of the latents have NaN or infinite numbers')
     return latents
 
 def _read_table(path, n):

@@ -30,7 +30,7 @@ from .learner import *
 from .learner import _read_noted
 from .latents import *
 from .maps import *
-from .maps import _teller
+from .maps import _check, _teller
 from fastai.callback.core import Callback       # fastai after ours, which keep its warnings at import to themselves
 from fastai.data.core import DataLoaders
 from fastcore.basics import noop
@@ -188,7 +188,7 @@ def discover(
     progress=noop, # wraps the steps of pulling the map together, which take nearly all the time, as `tqdm` does; default nothing is shown
 ):
     "`Groups`: the hills of the map's density (Chazal and others 2013); how many is not asked. Largest group first."
-    latents = np.asarray(latents)
+    latents = _check(latents, 10)
     if themap is None: themap = fit_map(latents, seed=seed)
     if len(themap) != len(latents): raise ValueError(f'the map has {len(themap)} points for {len(latents)} latents')
     density, fields = landscape(themap.pulled(progress=progress))
@@ -570,10 +570,11 @@ def report_card(
     progress=noop, # wraps thousandths of the work, as `tqdm` does; default nothing is shown
 ):
     "A table: a row for each measure, a column for the network's vectors, PCA's and raw pixels, one for `found` as it is, and the source."
+    latents = _check(latents, 1)
     if len(latents) != len(images): raise ValueError(f'{len(latents)} latents for {len(images)} images')
     if found is not None and len(found) != len(images): raise ValueError(f'{len(found)} images in groups for {len(images)} images')
     some = np.random.default_rng(seed).permutation(len(images))[:n]
-    judged, latents = images[some], np.asarray(latents)[some]
+    judged, latents = images[some], latents[some]
     flat = judged.pixels.reshape(len(judged), -1)/np.float32(255)
     with np.errstate(invalid='ignore'): pca = PCA(min(latents.shape[1], *flat.shape), random_state=seed).fit(flat)       # images all alike have no variance to share out
     card, components = {}, pca.transform(flat)
