@@ -6,7 +6,7 @@
 __all__ = ['discover_images', 'vectorize_images', 'place_images', 'serve', 'main']
 
 # %% ../nbs/11_cli.ipynb #edff05b0
-import argparse, json, os, re, shutil, signal, sys, threading, time, warnings
+import argparse, json, math, os, re, shutil, signal, sys, threading, time, warnings
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
 from pathlib import Path
 
@@ -184,7 +184,6 @@ def _version():
 
 def _other(settings, old):
     "In which of `settings` an older run differs, in words; nothing if it does not."
-    if not isinstance(old, dict): return 'by another version'
     return ', '.join('other images' if k == 'images' else f'{k.replace("_", "-")} {"by default" if old.get(k) is None else old[k]}, not {"by default" if v is None else v}'
                      for k, v in settings.items() if old.get(k) != v)
 
@@ -198,38 +197,45 @@ def _fingerprint(images):
     let_go(mapped_file(images.pixels))
     return res.hexdigest()
 
-def _settings_at(path):
-    "The settings in a JSON file of ours, `None` if there is no such file."
-    if not path.exists(): return None
-    try: return json.loads(path.read_bytes()).get('settings', 'unknown')
-    except (ValueError, AttributeError): return 'unknown'
+_number, _count = dict(type='number'), dict(type='integer', minimum=0)
+_about_settings = dict(type='object', required=['settings'], properties=dict(settings=dict(type='object')))
+_about_begun = dict(required=['seconds'], properties=dict(seconds=dict(type='object', additionalProperties=_number)))
+_about_answers = dict(required=['files', 'images', 'skipped', 'groups', 'in_no_group', 'mse', 'valid_mse'], dependentRequired=dict(clustering_accuracy=['map_knn_accuracy']), properties=dict(
+    files=dict(type='array', items=dict(type='string'), minItems=1), images=_count, skipped=_count, groups=_count, in_no_group=_number,
+    mse=_number, valid_mse=_number, clustering_accuracy=_number, map_knn_accuracy=_number))
 
 class _Run:
     "What is finished of a run whose answers go to the folder `out`, so that it can be taken up again."
     def __init__(self, out, settings): self.out, self.folder, self.settings = Path(out), Path(out)/'.unfinished', settings
     def path(self, name): return self.folder/name
 
+    def _known(self, path, schema, what):
+        "The JSON at `path`, None if there is no such file; a `ValueError` if it is not as `schema` says, or of another run, in words `what`."
+        from cae.learner import read_json
+        if not path.exists(): return None
+        try:
+            if other := _other(self.settings, read_json(path, _about_settings, 'a run of discover')['settings']): raise ValueError(f'{self.out}: holds {what} ({other})')
+            return read_json(path, schema, 'a run of discover')
+        except ValueError as e: raise ValueError(f'{e}; choose another folder with --out, or lose that one with --anew') from None
+
+    def begun(self): return self._known(self.path('run.json'), _about_begun, 'a run that was cut off')
+    def answers(self): return self._known(self.out/'report.json', _about_answers, 'the answers of another run')
+
     def check(self):
         "Complain if there are answers, or parts of them, of another run."
-        for path, what in ((self.path('run.json'), 'a run that was cut off'), (self.out/'report.json', 'the answers of another run')):
-            old = _settings_at(path)
-            if old is not None and (other := _other(self.settings, old)):
-                raise ValueError(f'{self.out}: holds {what} ({other}); choose another folder with --out, or lose that one with --anew')
+        self.begun(), self.answers()
 
     def finished(self):
         "The report, if all answers are there already."
-        path = self.out/'report.json'
-        if not path.exists(): return None
-        report = json.loads(path.read_bytes())
-        return report if all((self.out/name).exists() for name in report.get('files', [''])) else None
+        report = self.answers()
+        return report if report and all((self.out/name).exists() for name in report['files']) else None
 
     def begin(self, report):
         "Take up what is there; `report` gets the seconds that it took."
         self.folder.mkdir(exist_ok=True)
         from cae.learner import sweep
         sweep(self.out, self.folder)
-        path = self.path('run.json')
-        if path.exists(): report['seconds'] |= {k: round(v + report['seconds'].get(k, 0), 2) for k, v in json.loads(path.read_bytes())['seconds'].items()}
+        if old := self.begun(): report['seconds'] |= {k: round(v + report['seconds'].get(k, 0), 2) for k, v in old['seconds'].items()}
         self.note(report)
 
     def note(self, report):
@@ -468,15 +474,32 @@ def _done(run, report):
     print(f'{run.out} has the answers already; nothing was done again', flush=True)
     return report
 
-def _sampled(learn, images, sample):
-    "Those of `images` that are in the `sample`, and a Learner of the same network for them: what `learn` held back is held back here, too."
+def _drawn(images, sample, path):
+    "Those of `images` that are in the `sample`; if they are mapped from a file, mapped from one of their own at `path`, which is made in parts unless it is there."
     import numpy as np
-    from cae.images import ImagesDL, as_torch
+    from cae.images import Images, let_go, mapped_file
+    from cae.learner import write_whole
+    file = mapped_file(images.pixels)
+    if file is None: return images[sample]
+    shape, n = (len(sample), *images.pixels.shape[1:]), max(1, 2**24//images.pixels[0].size)            # 16 MB at a time
+    def parts():
+        for i in range(0, len(sample), n):
+            yield images.pixels[sample[i:i+n]]
+            let_go(file)
+    if not path.exists() or path.stat().st_size != math.prod(shape): write_whole(path, parts())
+    labels, names = None if images.labels is None else images.labels[sample], [images.names[i] for i in sample]
+    return Images(np.memmap(path, np.uint8, 'r', shape=shape), labels, names, images.classes)
+
+def _sampled(learn, images, sample, path):
+    "`_drawn`, and a Learner of the same network for them: what `learn` held back is held back here, too."
+    import numpy as np
+    from cae.images import ImagesDL, as_torch, mapped_file
     from cae.learner import autoencoder_learner
     from fastai.data.core import DataLoaders
-    images, dl = images[sample], learn.dls.train
-    learnt, pixels = np.isin(sample, np.asarray(dl.dataset)), as_torch(images.pixels).to(dl.device)
-    def loader(mine, **kwargs): return ImagesDL(pixels, np.flatnonzero(mine), dl.bs, device=dl.device, **kwargs)
+    images, dl = _drawn(images, sample, path), learn.dls.train
+    learnt, file, pixels = np.isin(sample, np.asarray(dl.dataset)), mapped_file(images.pixels), as_torch(images.pixels)
+    if not file: pixels = pixels.to(dl.device)
+    def loader(mine, **kwargs): return ImagesDL(pixels, np.flatnonzero(mine), dl.bs, device=dl.device, file=file, **kwargs)
     few = loader(learnt, shuffle=True, drop_last=learnt.sum() > dl.bs, seed=dl.seed, augment=dl.augment, denoise=dl.denoise)
     return images, autoencoder_learner(DataLoaders(few, loader(learnt if learnt.all() else ~learnt), device=dl.device), learn.model, wd=learn.wd)
 
@@ -494,7 +517,7 @@ def _finish(run, learn, everything, seed, report, sample=None):
     import numpy as np
     from cae.latents import neighbours, reconstruction_error
     losses, whole = _plot_losses(learn.recorder), learn
-    images, learn = (everything, learn) if sample is None else _sampled(learn, everything, sample)
+    images, learn = (everything, learn) if sample is None else _sampled(learn, everything, sample, run.path('sample.u8'))
     found, card = _answers(run, learn, images, report['model'], seed, report)
     def nearest():
         with _Step(report, 'neighbours') as step: return neighbours(found.latents, n=min(9, len(images) - 1), progress=step.of)[0]
@@ -621,8 +644,8 @@ def _read_latents(path, n):
     import numpy as np
     try: latents = np.load(path, allow_pickle=False)
     except (ValueError, EOFError): raise ValueError(f'{path}: not an array that discover has left') from None
-    if latents.ndim != 2 or latents.shape[1] != n or latents.dtype.kind != 'f' or not np.isfinite(latents).all():
-        raise ValueError(f'{path}: not the latents of the network beside it, which have the shape (N, {n})')
+    if latents.ndim != 2 or latents.shape[1] != n or latents.dtype.kind != 'f': raise ValueError(f'{path}: not the latents of the network beside it, which have the shape (N, {n})')
+    if not np.isfinite(latents).all(): raise ValueError(f'{path}: some of the latents have NaN or infinite numbers')
     return latents
 
 def _read_table(path, n):

@@ -9,9 +9,9 @@ __all__ = ['landscape', 'hills', 'Groups', 'discover', 'refine', 'save_groups', 
 
 # %% ../nbs/06_clusters.ipynb #f9bbcfac
 import copy, json
+from importlib.metadata import version
 from itertools import pairwise
 import numpy as np, pandas as pd, scipy.sparse as sp, torch, torch.nn.functional as F, matplotlib.pyplot as plt
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as _array_bytes
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import linear_sum_assignment
@@ -27,9 +27,10 @@ from torch import nn
 from .images import *
 from .images import _evenly
 from .learner import *
+from .learner import _read_noted
 from .latents import *
 from .maps import *
-from .maps import _teller
+from .maps import _check, _teller
 from fastai.callback.core import Callback       # fastai after ours, which keep its warnings at import to themselves
 from fastai.data.core import DataLoaders
 from fastcore.basics import noop
@@ -187,7 +188,7 @@ def discover(
     progress=noop, # wraps the steps of pulling the map together, as `tqdm` does; default nothing is shown. (A new map shows its own bar.)
 ):
     "`Groups`: the hills of the map's density (Chazal and others 2013); how many is not asked. Largest group first."
-    latents = np.asarray(latents)
+    latents = _check(latents, 10)
     if themap is None: themap = fit_map(latents, seed=seed)
     if len(themap) != len(latents): raise ValueError(f'the map has {len(themap)} points for {len(latents)} latents')
     density, fields = landscape(themap.pulled(progress=progress))
@@ -349,6 +350,11 @@ class _KeptMap(NearestMap):
         self.xy, self.p = xy, p
     def affinities(self): return self.p
 
+_about_groups = dict(type='object', required=['format', 'rounds'], properties=dict(
+    format=dict(const='cae groups'), written_by=dict(type='string'), rounds=dict(type='array', items=dict(type='object', required=['kept', 'why'], properties=dict(
+        kept=dict(type='boolean'), why=dict(type='string'), unsure=dict(type='number'), unsure_before=dict(type='number')),
+        anyOf=[dict(properties=dict(kept=dict(const=False))), dict(required=['unsure', 'unsure_before'])]))))
+
 def save_groups(
     found:Groups, # what to keep
     path, # of the file, `groups.safetensors` say
@@ -358,17 +364,17 @@ def save_groups(
     p = found.map.affinities()
     arrays = dict(latents=found.latents, xy=found.map.xy, labels=found.labels, confidence=found.confidence, p_data=p.data, p_indices=p.indices, p_indptr=p.indptr)
     if taken := set(arrays) & set(more): raise ValueError(f'{min(taken)} are kept anyway, those of the groups; another name is needed')
-    return write_whole(path, _array_bytes({k: np.ascontiguousarray(v) for k, v in (arrays | more).items()}, dict(about=json.dumps(dict(format='cae groups', rounds=found.rounds)))))
+    return write_whole(path, _array_bytes({k: np.ascontiguousarray(v) for k, v in (arrays | more).items()}, dict(about=json.dumps(dict(format='cae groups', written_by=version('cae'), rounds=found.rounds)))))
 
 def load_groups(
     path, # of a file by `save_groups`
 ):
     "The `Groups` kept there, and the other arrays kept with them, a dict; a `ValueError` if the file is something else."
+    about, x = _read_noted(path, 'np', 'about', _about_groups, 'groups kept by save_groups')
     try:
-        with safe_open(path, 'np') as f: about, x = json.loads((f.metadata() or {})['about']), {k: f.get_tensor(k) for k in f.keys()}
         latents, xy, labels, confidence, *p = (x.pop(k) for k in ('latents', 'xy', 'labels', 'confidence', 'p_data', 'p_indices', 'p_indptr'))
         return Groups(latents, _KeptMap(latents, xy, sp.csr_matrix(tuple(p), shape=(len(xy),)*2)), labels, confidence, about['rounds']), x
-    except (SafetensorError, KeyError, TypeError, ValueError): raise ValueError(f'{path}: no groups kept by save_groups') from None
+    except (KeyError, TypeError, ValueError): raise ValueError(f'{path}: not groups kept by save_groups') from None
 
 # %% ../nbs/06_clusters.ipynb #d961c032
 def _tiles(pixels, pad=2, n=None):
@@ -568,10 +574,11 @@ def report_card(
     progress=noop, # wraps thousandths of the work, as `tqdm` does; default nothing is shown
 ):
     "A table: a row for each measure, a column for the network's vectors, PCA's and raw pixels, one for `found` as it is, and the source."
+    latents = _check(latents, 1)
     if len(latents) != len(images): raise ValueError(f'{len(latents)} latents for {len(images)} images')
     if found is not None and len(found) != len(images): raise ValueError(f'{len(found)} images in groups for {len(images)} images')
     some = np.random.default_rng(seed).permutation(len(images))[:n]
-    judged, latents = images[some], np.asarray(latents)[some]
+    judged, latents = images[some], latents[some]
     flat = judged.pixels.reshape(len(judged), -1)/np.float32(255)
     with np.errstate(invalid='ignore'): pca = PCA(min(latents.shape[1], *flat.shape), random_state=seed).fit(flat)       # images all alike have no variance to share out
     card, components = {}, pca.transform(flat)

@@ -164,8 +164,8 @@ def _part_path(folder, k): return Path(folder)/f'{k:06}.parquet'
 
 def _make_part(model, images, folder, part, k, bs):
     "Write file number `k` of `vectorize_to`."
-    some = images[k*part:(k + 1)*part]
-    let_go(mapped_file(images.pixels))
+    here = slice(k*part, (k + 1)*part)
+    some = Images(images.pixels[here], names=images.names[here])      # a window, where `images[here]` would be a copy
     _write_parquet(_part_path(folder, k), vectorize(model, some, bs), name=some.names)
 
 def vectorize_to(
@@ -245,6 +245,9 @@ def discover_sample(
     i, latents = vectors.sample(n, seed)
     return discover(latents, seed=seed, progress=progress, **kwargs), i
 
+_about_places = dict(type='object', required=['format', 'written_by', 'groups', 'map', 'vectors'], properties=dict(
+    format=dict(const='cae places'), written_by=dict(type='string'), groups=dict(type='integer', minimum=0), map=dict(type='string'), vectors=dict(type='string')))
+
 def place_to(
     found:Groups, # of a sample
     sample, # which images are in it, (n,) in order
@@ -258,7 +261,7 @@ def place_to(
     folder = Path(folder)
     about = dict(format='cae places', written_by=version('cae'), groups=found.n_clusters, map=hashlib.sha256(np.ascontiguousarray(found.map.xy).data).hexdigest(), vectors=vectors.about['weights'])
     folder.mkdir(parents=True, exist_ok=True)
-    _same(folder/'_places.json', dict(type='object', properties=dict(format=dict(const='cae places'))), 'places', about, lambda old, new: 'another map' if _differ(old, {k: new[k] for k in ('groups', 'map', 'vectors')}) else '')
+    _same(folder/'_places.json', _about_places, 'places', about, lambda old, new: 'another map' if _differ(old, {k: new[k] for k in ('groups', 'map', 'vectors')}) else '')
     paths = [_part_path(folder, k) for k in range(vectors.n_parts)]
     for k in progress([k for k, p in enumerate(paths) if not p.exists()]):
         start, names, latents = vectors.read(k)

@@ -13,11 +13,13 @@ from contextlib import nullcontext, suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
+from inspect import isgenerator
 from pathlib import Path
 
 import matplotlib as mpl, matplotlib.pyplot as plt, numpy as np, torch, torch.nn.functional as F
 from torch import nn
 from jsonschema import Draft202012Validator
+from jsonschema.validators import extend
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as _read_tensors, save as _tensor_bytes
 from .images import *
@@ -243,14 +245,14 @@ def plan(
 # %% ../nbs/03_learner.ipynb #7161b768
 def write_whole(
     path, # where to
-    data, # bytes or str
+    data, # bytes or str, or a generator of pieces
 ):
     "Write `data` to `path` in one step: after a crash there is the old file or the new one, never a part."
     path = Path(path)
     part = path.with_name(f'.{path.name}.{os.getpid()}.part')
     try:
         with open(part, 'wb') as f:
-            f.write(data.encode() if isinstance(data, str) else data)
+            for x in data if isgenerator(data) else [data]: f.write(x.encode() if isinstance(x, str) else x)
             f.flush()
             os.fsync(f.fileno())
         os.replace(part, path)
@@ -307,6 +309,16 @@ _about_model = dict(type='object', required=['format', 'written_by', 'torch', 'a
         widths=dict(type='array', items=dict(type='integer', minimum=1, maximum=2**16)), n_blocks=dict(type='integer', minimum=0, maximum=1000), norm=dict(type='boolean'))),
     sha256=dict(type='string', pattern='^[0-9a-f]{64}$')))
 
+_Validator = extend(Draft202012Validator, type_checker=Draft202012Validator.TYPE_CHECKER.redefine('integer', lambda _, x: type(x) is int))      # by the standard 2.0 is an integer too, and Python cannot count to it
+
+def _checked(res, path, schema, what):
+    "`res`, which was read from the file at `path`, if it is as `schema` says; otherwise a `ValueError` names the first thing that is not."
+    wrong = next(_Validator(schema).iter_errors(res), None)
+    if wrong is None: return res
+    said = wrong.message if len(wrong.message) < 200 else wrong.message[:99] + ' … ' + wrong.message[-99:]
+    by = f'; version {res["written_by"]} wrote it, this is {version("cae")}' if isinstance(res, dict) and isinstance(res.get('written_by'), str) else ''
+    raise ValueError(f'{path}: does not describe {what}: {".".join(map(str, wrong.path)) or "it"}: {" ".join(said.split())}{by}')
+
 def read_json(
     path, # of the file
     schema:dict, # what it has to be like: a JSON Schema (draft 2020-12)
@@ -315,11 +327,14 @@ def read_json(
     "The JSON in a file, if it is as `schema` says; otherwise a `ValueError` names the first thing that is not."
     try: res = json.loads(Path(path).read_bytes())
     except (ValueError, RecursionError): raise ValueError(f'{path}: not a JSON file') from None
-    wrong = next(Draft202012Validator(schema).iter_errors(res), None)
-    if wrong is None: return res
-    said = wrong.message if len(wrong.message) < 200 else wrong.message[:99] + ' … ' + wrong.message[-99:]
-    by = f'; version {res["written_by"]} wrote it, this is {version("cae")}' if isinstance(res, dict) and isinstance(res.get('written_by'), str) else ''
-    raise ValueError(f'{path}: does not describe {what}: {".".join(map(str, wrong.path)) or "it"}: {" ".join(said.split())}{by}')
+    return _checked(res, path, schema, what)
+
+def _read_noted(path, kind, key, schema, what):
+    "The JSON under `key` in the header of a safetensors file, as for `read_json`, and the file's arrays by name; `kind` is 'np' or 'pt'."
+    try:
+        with safe_open(path, kind) as f: about, arrays = json.loads((f.metadata() or {})[key]), {k: f.get_tensor(k) for k in f.keys()}
+    except (SafetensorError, KeyError, ValueError, RecursionError): raise ValueError(f'{path}: not {what}') from None
+    return _checked(about, path, schema, what), arrays
 
 def _read_about(path):
     "The JSON at `path`, if it describes a model that this version can build."
@@ -375,6 +390,9 @@ def _set_learnt(learn, tensors):
     get_model(learn.model).load_state_dict({k[6:]: v for k, v in tensors.items() if k.startswith('model.')})
     for k, g in _generators(learn.dls.train).items(): g.set_state(tensors[f'random.{k}'])
 
+_about_training = dict(type='object', required=['format', 'done'], properties=dict(
+    format=dict(const='cae training'), written_by=dict(type='string'), done=dict(type='integer', minimum=1)))
+
 class Resume(Callback):
     "Keeps the whole state of a training at `path` after each epoch, and takes it up again when one begins; a `ValueError` if that is of other images, another network, other epochs or batches."
     order = 60                                                    # after the `Recorder`, whose losses are kept too
@@ -390,7 +408,7 @@ class Resume(Callback):
 
     def after_epoch(self):
         if rank_distrib() or hasattr(self.learn, 'lr_finder') or self.epoch + 1 < self.n_epoch and time.monotonic() - self.last < self.every: return
-        write_whole(self.path, _tensor_bytes(self._tensors(), dict(training=json.dumps(self._training() | dict(done=self.epoch + 1)))))
+        write_whole(self.path, _tensor_bytes(self._tensors(), dict(training=json.dumps(self._training() | dict(written_by=version('cae'), done=self.epoch + 1)))))
         self.last = time.monotonic()
 
     def _training(self):
@@ -410,13 +428,10 @@ class Resume(Callback):
 
     def _read(self):
         "The tensors kept, and how many epochs were done."
-        try:
-            with safe_open(self.path, 'pt') as f: about, t = json.loads((f.metadata() or {})['training']), {k: f.get_tensor(k) for k in f.keys()}
-        except (SafetensorError, KeyError, ValueError): raise ValueError(f'{self.path}: not the state of a training') from None
-        done, now = about.pop('done'), self._training()
-        other = [f'{k} {about.get(k)}, not {v}' for k, v in now.items() if about.get(k) != v]
+        about, t = _read_noted(self.path, 'pt', 'training', _about_training, 'the state of a training')
+        other = [f'{k} {about.get(k)}, not {v}' for k, v in self._training().items() if about.get(k) != v]
         if other: raise ValueError(f'{self.path}: the state of another training ({", ".join(other)})')
-        return t, done
+        return t, about['done']
 
     def _take_up(self):
         t, self.learn.first_epoch = self._read()

@@ -1,5 +1,5 @@
 "Bad input gets one line that names the file and what is wrong with it, no traceback, and nothing is written."
-import gzip
+import gzip, json, shutil
 import numpy as np, pytest
 from PIL import Image
 from conftest import cae, write_idx
@@ -85,6 +85,77 @@ def test_a_loss_that_is_not_a_number_is_one_line(monkeypatch, capsys, tmp_path, 
     assert main(['discover', str(idx/'few-images-idx3-ubyte'), '--out', str(tmp_path/'out'), '--epochs', '2']) == 1
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1 and said[0].startswith('cae: the loss is') and 'try a tenth' in said[0]
+
+# What was written to be read back
+
+RUN = '--model', 'seed', '--epochs', '1', '--sample', '20', '--memory', '.0001'
+
+@pytest.fixture(scope='module')
+def left(tmp_path_factory):
+    "A folder with all that is read back: 30 pictures, a run with some of them drawn by chance, what one that was cut off says of itself, and stored images."
+    from cae.cli import main
+    from cae.images import mnist
+    from cae.large import store_images
+    d = tmp_path_factory.mktemp('left')
+    (d/'pictures').mkdir()
+    for i, x in enumerate(mnist('test').pixels[:30, 0]): Image.fromarray(x).save(d/'pictures'/f'{i:02}.png')
+    assert main(['discover', str(d/'pictures'), '--out', str(d/'out'), *RUN]) == 0
+    report = json.loads((d/'out'/'report.json').read_text())
+    (d/'out'/'.unfinished').mkdir()
+    (d/'out'/'.unfinished'/'run.json').write_text(json.dumps({k: report[k] for k in ('settings', 'seconds')}))
+    store_images(d/'pictures', d/'stored')
+    return d
+
+def again(d):
+    from cae.cli import discover_images
+    discover_images(d/'pictures', d/'out', 'seed', epochs=1, sample=20, memory=.0001)
+
+def placed(d):
+    from cae.all import Groups, NearestMap, Vectors, place_to
+    z = np.load(d/'out'/'latents.npy')
+    place_to(Groups(z, NearestMap(z, z[:, :2]), np.zeros(20, int), np.ones(20)), np.arange(20), Vectors(d/'out'/'vectors.parquet'), d/'out'/'places.parquet')
+
+def reader(module, name, *path, **kwargs):
+    def read(d):
+        from importlib import import_module
+        getattr(import_module(module), name)(d.joinpath(*path), **kwargs)
+    return read
+
+READ_BACK = [       # a file, what must not be missing in it, what would be of a wrong type, and who reads it
+    ('out/model.json', 'sha256', dict(architecture=7), reader('cae.learner', 'load', 'out', 'model')),
+    ('out/report.json', 'files', dict(files=3), again),
+    ('out/report.json', 'valid_mse', dict(files=[]), again),
+    ('out/report.json', 'settings', dict(settings='mine'), again),
+    ('out/report.json', 'size', dict(crop='a bit'), reader('cae.cli', 'vectorize_images', 'out', source='mnist')),
+    ('out/.unfinished/run.json', 'seconds', dict(seconds=dict(training='long')), again),
+    ('stored/images.json', 'how', dict(files='all'), reader('cae.large', 'open_images', 'stored')),
+    ('stored/parts/000000.json', 'names', dict(skipped=[3]), reader('cae.large', 'open_images', 'stored')),
+    ('out/vectors.parquet/_vectors.json', 'n_latent', dict(images=30.), reader('cae.large', 'Vectors', 'out', 'vectors.parquet')),
+    ('out/places.parquet/_places.json', 'map', dict(groups='two'), placed)]
+
+@pytest.mark.parametrize('path, key, wrong, read', READ_BACK)
+def test_a_damaged_note_is_one_line(path, key, wrong, read, left):
+    path = left/path
+    good = json.loads(path.read_text())
+    try:
+        for bad in ('[]', '{"half', json.dumps({k: v for k, v in good.items() if k != key}), json.dumps(good | wrong)):
+            path.write_text(bad)
+            with pytest.raises(ValueError) as e: read(left)
+            assert len(str(e.value).splitlines()) == 1 and path.name in str(e.value), e.value
+            assert path.read_text() == bad
+            if read is again: assert 'choose another folder with --out, or lose that one with --anew' in str(e.value)
+    finally: path.write_text(json.dumps(good))
+
+def test_a_damaged_report_is_told_by_the_command_and_lost_with_anew(left, tmp_path, capsys):
+    from cae.cli import main
+    shutil.copytree(left/'out', tmp_path/'out')
+    (tmp_path/'out'/'report.json').write_text('{"settings": {}}')
+    files = sorted(tmp_path.rglob('*'))
+    words = ['discover', str(left/'pictures'), '--out', str(tmp_path/'out'), *RUN, '--quiet']
+    assert main(words) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].startswith('cae: ') and '--anew' in said[0] and sorted(tmp_path.rglob('*')) == files
+    assert main([*words, '--anew']) == 0 and json.loads((tmp_path/'out'/'report.json').read_text())['images'] == 30
 
 @pytest.mark.parametrize('words', [[], ['explode'], ['discover', '--epochs', 'ten'], ['discover', '--epochs', '0'], ['discover', '--n-latent', '-1'], ['discover', '--seed', str(2**32)]])
 def test_wrong_words_end_with_two(words, tmp_path):

@@ -100,6 +100,10 @@ def test_a_damaged_run_is_named(run, idx, tmp_path):
         (tmp_path/'d'/name).write_bytes(data)
         with pytest.raises(ValueError, match=name): place_images(tmp_path/'d', few)
         (tmp_path/'d'/name).write_bytes(good)
+    latents = np.load(run[1]/'latents.npy')
+    latents[7, 3] = np.nan
+    np.save(tmp_path/'d'/'latents.npy', latents)
+    said_in_one_line(cae('place', 'd', few, '--quiet', cwd=tmp_path), 'latents.npy: some of the latents have NaN')
     assert not (tmp_path/'d'/'placed').exists()
 
 # explore
