@@ -394,7 +394,7 @@ _about_training = dict(type='object', required=['format', 'done'], properties=di
     format=dict(const='cae training'), written_by=dict(type='string'), done=dict(type='integer', minimum=1)))
 
 class Resume(Callback):
-    "Keeps the whole state of a training at `path` after each epoch, and takes it up again when one begins; a `ValueError` if that is of other images, another network, other epochs or batches."
+    "Keeps the whole state of a training at `path` after each epoch, at most every so many seconds, and takes it up again when one begins; a `ValueError` if that is of other images, another network, other epochs or batches."
     order = 60                                                    # after the `Recorder`, whose losses are kept too
     def __init__(self,
         path, # of the file, made at the first epoch's end
