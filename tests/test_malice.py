@@ -126,7 +126,7 @@ def test_it_is_not_run(name, here, mark, capsys):
     wrong = {}
     for form, data in [*((form, make(Malice(mark))) for form, (make, _) in FORMS.items()), ('nothing', b'')]:
         (here/name).write_bytes(data)
-        for read in READ[name]:
+        for read in READ[name] if form in ('pickle', 'torch.save') else READ[name][:1]:
             if what := amiss(here, name, read, capsys): wrong[form] = what
             assert not mark.exists(), f'{name}: the {form} was run'
     assert not wrong, f'{name}: {wrong}'
