@@ -43,6 +43,27 @@ def test_nothing_is_defined_twice(module):
                     and not any('patch' in ast.unparse(d) for d in n.decorator_list))
     assert [name for name, n in names.items() if n > 1] == []
 
+_programs = {'pickle', '_pickle', 'joblib', 'dill', 'cloudpickle', 'shelve', 'marshal'}
+_loaders = {'load_learner', 'load_pickle', 'save_pickle', 'read_pickle', 'to_pickle'}
+
+def _can_run(n):
+    "Does the node `n` of a program pickle, or run what it is given?"
+    if isinstance(n, ast.Import): return any(a.name.split('.')[0] in _programs for a in n.names)
+    if isinstance(n, ast.ImportFrom): return (n.module or '').split('.')[0] in _programs or any(a.name in _loaders or n.module == 'torch' and a.name in ('load', 'save') for a in n.names)
+    if isinstance(n, ast.Constant): return n.value in _programs
+    if isinstance(n, ast.Name): return n.id in _loaders | {'eval', 'exec', '__import__'}
+    if isinstance(n, ast.Attribute): return n.attr in _loaders or ast.unparse(n) in ('torch.load', 'torch.save') or n.attr == 'export' and ast.unparse(n) not in ('torch.export', 'torch.onnx.export')
+    return isinstance(n, ast.keyword) and n.arg == 'allow_pickle' and ast.unparse(n.value) != 'False'
+
+def _running(code): return [f'line {n.lineno}: {ast.unparse(n)}' for n in ast.walk(ast.parse(code)) if _can_run(n)]
+
+@pytest.mark.parametrize('module', modules, ids=lambda p: p.stem)
+def test_nothing_that_is_read_can_run(module): assert _running(module.read_text()) == []
+
+@pytest.mark.parametrize('code', ['import pickle', 'import joblib as j', 'from dill import load', 'import_module("cloudpickle")', 'torch.load(p)', 'from torch import load', 'f = torch.save', 'learn.export(p)',
+                                  'fastai.learner.load_learner(p)', 'np.load(p, allow_pickle=True)', 'np.load(p, allow_pickle=this)', 'pd.read_pickle(p)', 'eval(s)'])
+def test_what_could_run_would_be_found(code): assert _running(code)
+
 def test_chapters_import_only_lower_ones():
     order = {p.stem.split('_', 1)[1]: p.stem[:2] for p in notebooks if p.stem[:2].isdigit()}
     for nb in notebooks:

@@ -1,8 +1,12 @@
 "A run that is killed at any moment and begun again ends with the answers of one that was not: a full disk, kills at random times, and between one file and the next."
-import json, multiprocessing, os, random, resource, signal, sys, time
+import errno, io, json, multiprocessing, os, random, re, resource, shutil, signal, stat, sys, time
+from itertools import pairwise
 import numpy as np, pytest
 from PIL import Image
+from safetensors import safe_open
 from cae.images import mnist
+from cae.large import store_images
+from cae.learner import write_whole
 from conftest import cae, forked, write_idx
 
 if 'forkserver' not in multiprocessing.get_all_start_methods(): pytest.skip('kills processes, which it makes by forking', allow_module_level=True)
@@ -10,15 +14,37 @@ TIMES = {'report.json', 'report.html'}                     # hold how long every
 
 def full_disk(): resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
 
-def die_at(n, before):
-    "The process kills itself when it is about to put the `n`-th file in its place, or has just done so."
+def die_at(n, before, name=''):
+    "The process kills itself when it is about to put the `n`-th file, or the `n`-th of that `name`, in its place, or has just done so."
     count, replace = [0], os.replace
-    def counted(*args):
-        count[0] += 1
+    def counted(old, new):
+        count[0] += name in str(new)
         if count[0] == n and before: os.kill(os.getpid(), signal.SIGKILL)
-        replace(*args)
+        replace(old, new)
         if count[0] == n: os.kill(os.getpid(), signal.SIGKILL)
     os.replace = counted
+
+def die_keeping_each(*when):
+    "As `die_at`; every epoch is kept, however short."
+    from cae.learner import Resume
+    Resume.__init__.__defaults__ = 0.,
+    die_at(*when)
+
+def quick(n=0):
+    "Map and card are made in no time; when the `n`-th file is written, the disk is full after half of it."
+    import pandas as pd
+    import cae.clusters, cae.large, cae.learner, cae.maps
+    fit_map, count = cae.maps.fit_map, [0]
+    cae.maps.fit_map = lambda z, **how: fit_map(z, start=z[:, :2], n_iter=5, **how)
+    cae.clusters.report_card = lambda *args, **how: pd.DataFrame(dict(network=[.5], PCA=[.4], pixels=[.3], source=['made up']), index=['trustworthiness'])
+    class Full(io.FileIO):
+        def write(self, data):
+            super().write(bytes(data)[:len(data)//2])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def opened(path, mode):
+        count[0] += mode in ('wb', 'r+b')
+        return Full(path, mode.replace('b', '')) if count[0] == n and mode != 'rb' else open(path, mode)
+    cae.learner.open = cae.large.open = opened
 
 DIGITS = 'three-images-idx3-ubyte', '--epochs', '8'
 LARGE = 'pictures', '--epochs', '8', '--sample', '150', '--memory', '0.0001'
@@ -43,16 +69,32 @@ def ended(p, seconds=300):
         raise TimeoutError('it did not end')
     return p.exitcode
 
-def killed_after(p, seconds):
-    "Kill the process in so many seconds; whether it was still at work."
-    time.sleep(seconds)
-    p.kill()
-    return ended(p) == -signal.SIGKILL
-
 def answers(out):
     "What the folder holds: names and bytes, of the reports only what is no time."
     res = {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob('*') if p.name not in TIMES and p.is_file()}
-    return res, {k: v for k, v in json.loads((out/'report.json').read_text()).items() if k != 'seconds'}
+    page, n = re.subn('(<th scope="row">seconds</th><td>)[^<]*', r'\1', (out/'report.html').read_text())
+    assert n == 1, 'report.html has no row with the seconds'
+    return res | {'report.html': page}, {k: v for k, v in json.loads((out/'report.json').read_text()).items() if k != 'seconds'}
+
+def kept(out, name='training'):
+    "How many epochs of a training are kept in the folder `out`."
+    path = out/'.unfinished'/f'{name}.safetensors'
+    if not path.exists(): return 0
+    with safe_open(path, 'np') as f: return json.loads(f.metadata()['training'])['done']
+
+def begun(out, *hurt, seconds=None):
+    "The command, killed after so many seconds if it is still at work: how it ended, and which epochs it told of. None that was kept before is among them."
+    log, done = out.parent/'log', kept(out)
+    before = log.read_text() if log.exists() else ''
+    p = work(out.parent, out.name, *hurt)
+    if seconds:
+        time.sleep(seconds)
+        p.kill()
+    code = ended(p)
+    told = [int(n) for n in re.findall(r'  epoch (\d+):', log.read_text()[len(before):])]
+    assert told == [*range(done + 1, done + 1 + len(told))], f'{done} epochs were kept, and told was of {told}'
+    assert (out/'report.json').exists() or kept(out) >= done, 'what was kept is lost'
+    return code, told
 
 @pytest.fixture(scope='module')
 def place(tmp_path_factory):
@@ -75,44 +117,111 @@ def undisturbed(place):
 def same(undisturbed, out):
     files, report = answers(out)
     assert sorted(files) == sorted(undisturbed[0])
-    assert [k for k in files if files[k] != undisturbed[0][k]] == []
+    assert [k for k in files if files[k] != undisturbed[0][k]] == [], 'these are others'
     assert report == undisturbed[1]
+
+def survived(codes): return f'{sum(a == -signal.SIGKILL and b in (0, a) for a, b in pairwise(codes))} of {codes.count(-signal.SIGKILL)} kills survived'
 
 def test_the_run_teaches_itself(undisturbed): assert [r['kept'] for r in undisturbed[1]['refinement']][:1] == [True]
 
 def test_killed_again_and_again(undisturbed, place):
-    out, rng, kills = place/'killed', random.Random(0), 0
-    assert ended(work(place, 'killed', full_disk)) == 1                                       # a full disk is told in one line
+    "Each time it goes on: an epoch that is in the file of the training, which is written at most once a second, is not trained again."
+    out, rng, codes = place/'killed', random.Random(0), []
+    assert begun(out, full_disk)[0] == 1                                                      # a full disk is told in one line
     said = (place/'log').read_text()
     assert said.splitlines()[-1].startswith('cae: ') and 'Traceback' not in said and not list(out.rglob('*.part'))
-    for n, before in ((1, True), (2, False), (3, True)): kills += ended(work(place, 'killed', die_at, n, before)) == -signal.SIGKILL
-    for _ in range(8): kills += killed_after(work(place, 'killed'), rng.uniform(.2, undisturbed[2]/5))
+    for n, before in ((1, True), (2, False), (3, True)): codes.append(begun(out, die_at, n, before)[0])
+    while codes.count(-signal.SIGKILL) < 13:                                      # ten times at random
+        codes.append(begun(out, seconds=rng.uniform(.2, undisturbed[2]/6))[0])
+        if codes[-1]: continue
+        same(undisturbed, out)                                                    # finished before it was killed: from the beginning
+        shutil.rmtree(out)
     for n in range(6, 99, 5):                                                     # and between the last files, a little later each time
-        code = ended(work(place, 'killed', die_at, n, n % 2))
-        kills += code == -signal.SIGKILL
-        if code == 0: break
+        codes.append(begun(out, die_at, n, n % 2)[0])
+        if codes[-1] == 0: break
         assert not (out/'report.json').exists() or (out/'.unfinished').exists()
-    assert code == 0, (place/'log').read_text()
-    print(f'cae discover: {kills} kills survived')
-    assert kills >= 12
+    assert codes[-1] == 0 and set(codes) == {0, -signal.SIGKILL}, (place/'log').read_text()
     same(undisturbed, out)
+    print(f'cae discover: {survived(codes)}')
 
-def test_more_than_fits_killed_again_and_again(place):
-    "Pictures that are decoded into a file, a map of a sample, and the rest placed: killed while decoding, learning, vectorizing, placing and writing."
+def test_no_epoch_is_trained_twice(place):
+    "Killed after an epoch was kept, and before: only that one is told of again. And the same for a lesson."
+    def told(*when):
+        code, epochs = begun(place/'epochs', die_keeping_each, *when)
+        assert code == -signal.SIGKILL
+        return epochs, kept(place/'epochs'), kept(place/'epochs', 'lesson0')
+    assert told(2, False, 'training.safetensors') == ([1, 2], 2, 0)
+    assert told(3, True, 'training.safetensors') == ([3, 4, 5], 4, 0)
+    assert told(3, False, 'lesson0.safetensors') == ([5, 6, 7, 8], 8, 3)
+    assert told(2, False, 'lesson0.safetensors') == ([], 8, 5)
+
+@pytest.fixture(scope='module')
+def pictures(place):
     (place/'pictures').mkdir()
     for i, x in enumerate(mnist('test')[:240].pixels[:, 0]): Image.fromarray(x).save(place/'pictures'/f'{i:03}.png')
+    return place
+
+def test_more_than_fits_killed_again_and_again(pictures):
+    "Pictures that are decoded into a file, a map of a sample, and the rest placed: killed while decoding, learning, vectorizing, placing and writing."
+    place = pictures
     assert ended(work(place, 'large', words=LARGE)) == 0, (place/'log').read_text()
-    whole, kills, code = answers(place/'large'), 0, 0
+    whole, codes = answers(place/'large'), []
     assert {'vectors.parquet/000000.parquet', 'places.parquet/000000.parquet'} <= set(whole[0]) and not any(name.startswith('.') for name in whole[0])
     for n in (2, 4, 7, *range(10, 99, 4)):
-        code = ended(work(place, 'cut', die_at, n, n % 2, words=LARGE))
-        kills += code == -signal.SIGKILL
+        codes.append(ended(work(place, 'cut', die_at, n, n % 2, words=LARGE)))
+        if codes[-1] == 0: break
+    assert codes[-1] == 0 and set(codes) == {0, -signal.SIGKILL}, (place/'log').read_text()
+    same(whole, place/'cut')
+    print(f'cae discover --memory --sample: {survived(codes)}')
+    assert len(codes) > 5
+
+def test_the_disk_is_full_again_and_again(pictures):
+    "At one file after another: an error in one line, nothing half-written, and in the end the same answers."
+    place, log = pictures, pictures/'log'
+    assert ended(work(place, 'quick', quick, words=LARGE)) == 0, log.read_text()
+    for fails, n in enumerate((1, 2, 4, 6, 9, 12, 15, 99)):
+        log.write_text('')
+        code, said = ended(work(place, 'full', quick, n, words=LARGE)), log.read_text()
         if code == 0: break
-    assert code == 0, (place/'log').read_text()
-    print(f'cae discover --memory --sample: {kills} kills survived')
-    assert kills >= 5
-    files, report = answers(place/'cut')
-    assert sorted(files) == sorted(whole[0]) and [k for k in files if files[k] != whole[0][k]] == [] and report == whole[1]
+        assert code == 1 and said.splitlines()[-1].startswith('cae: ') and os.strerror(errno.ENOSPC) in said.splitlines()[-1] and 'Traceback' not in said, f'file {n}: ended with {code}: {said}'
+        assert not list((place/'full').rglob('*.part')), f'file {n}: half-written'
+    assert code == 0 and fails > 5, f'ended with {code} after {fails} full disks: {said}'
+    same(answers(place/'quick'), place/'full')
+
+@pytest.fixture
+def order(monkeypatch):
+    "What is written to the disk and what is put in its place, in that order: names and how many bytes there are by then."
+    done, sync, replace = [], os.fsync, os.replace
+    def synced(fd):
+        info = os.fstat(fd)
+        done.append(('sync', os.path.basename(os.readlink(f'/proc/self/fd/{fd}')), None if stat.S_ISDIR(info.st_mode) else info.st_size))
+        sync(fd)
+    def replaced(old, new):
+        done.append(('replace', os.path.basename(old), os.path.basename(new)))
+        replace(old, new)
+    monkeypatch.setattr(os, 'fsync', synced)
+    monkeypatch.setattr(os, 'replace', replaced)
+    return done
+
+needs_proc = pytest.mark.skipif(not os.path.exists('/proc/self/fd'), reason='needs /proc to tell what a number is the file of')
+
+@needs_proc
+def test_a_file_is_on_the_disk_before_it_gets_its_name(order, tmp_path):
+    "Its bytes, then the name, then the folder: a power cut leaves the old file or the new one."
+    for data in (b'old', b'new'*10_000):
+        write_whole(tmp_path/'a', data)
+        part = f'.a.{os.getpid()}.part'
+        assert order == [('sync', part, len(data)), ('replace', part, 'a'), ('sync', tmp_path.name, None)]
+        order.clear()
+
+@needs_proc
+def test_pixels_are_on_the_disk_before_their_note(order, tmp_path):
+    (tmp_path/'pictures').mkdir()
+    for i, x in enumerate(mnist('test')[:5].pixels[:, 0]): Image.fromarray(x).save(tmp_path/'pictures'/f'{i}.png')
+    store_images(tmp_path/'pictures', tmp_path/'stored', budget=4*784, size=28, channels=1)
+    names = [(what, a if a == 'pixels.u8' else b if what == 'replace' else '', b if a == 'pixels.u8' else 0) for what, a, b in order if a == 'pixels.u8' or what == 'replace']
+    assert names == [('replace', 'images.json', 0), ('sync', 'pixels.u8', 2*784), ('replace', '000000.json', 0), ('sync', 'pixels.u8', 4*784),
+                     ('replace', '000001.json', 0), ('sync', 'pixels.u8', 5*784), ('replace', '000002.json', 0)]
 
 def test_what_is_finished_is_not_done_again(undisturbed, place):
     before = {p.name: p.stat().st_mtime_ns for p in (place/'undisturbed').iterdir()}

@@ -1,13 +1,14 @@
 "What becomes of the work when one of those who do it is killed: an error and no half-written file, or somebody else does it."
 import json, os, signal, subprocess, sys, textwrap, time
-import nbformat, numpy as np, pytest
+import nbformat, numpy as np, pyarrow.parquet as pq, pytest
 from cae.images import mnist
 from cae.large import store_images, vectorize_to
 from cae.latents import vectorize
 from cae.learner import load, save
-from cae.machines import vectorize_cluster
+from cae.machines import vectorize_cluster, vectorize_shared
 from cae.models import ResNetAutoencoder
 from nbclient import NotebookClient
+from safetensors import safe_open
 
 @pytest.fixture(scope='module')
 def model(tmp_path_factory):
@@ -27,31 +28,71 @@ program = textwrap.dedent('''
         def after_batch(self):
             if self.train_iter == 5: open(f'{out}/{rank_distrib()}.pid', 'w').write(str(os.getpid()))
             time.sleep(.02)
-    learn = autoencoder_learner(dataloaders(mnist('train')[:20_000], bs=64), ResNetAutoencoder(28, n_latent=8), cbs=[Told(), Resume(out + '/state.safetensors', every=0)])
+    learn = autoencoder_learner(dataloaders(mnist('train')[:2000], bs=64), ResNetAutoencoder(28, n_latent=8), cbs=[Told(), Resume(out + '/state.safetensors', every=0)])
     with learn.distrib_ctx(), learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(50, 1e-3)
     vectorize_shared(learn, mnist('test'), out + '/vectors', part=1000)
     save(learn.model, out + '/model')
 ''')
 
-def test_a_killed_process_ends_the_run_with_an_error(tmp_path):
-    (tmp_path/'learn.py').write_text(program)
+def killed(folder, program, when, *args, seconds=60):
+    "What the launcher of two processes that run `program` says, if the second is killed as soon as `when()`: it ends with an error within so many seconds, and so does the first."
+    (folder/'program.py').write_text(program)
     launch = '-m accelerate.commands.launch --multi_gpu --num_processes=2 --num_machines=1 --mixed_precision=no --dynamo_backend=no --main_process_port=0'.split()
     env = os.environ | dict(ACCELERATE_USE_CPU='true', GLOO_SOCKET_IFNAME='lo')
-    p = subprocess.Popen([sys.executable, *launch, tmp_path/'learn.py', tmp_path], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    p = subprocess.Popen([sys.executable, *launch, folder/'program.py', folder, *args], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        pid, end = tmp_path/'1.pid', time.monotonic() + 240
-        while not (pid.exists() and pid.read_text()):
+        pid, end = folder/'1.pid', time.monotonic() + 240
+        while not (pid.exists() and pid.read_text() and when()):
             assert p.poll() is None and time.monotonic() < end, p.stderr.read()
-            time.sleep(.1)
+            time.sleep(.05)
         os.kill(int(pid.read_text()), signal.SIGKILL)
-        _, err = p.communicate(timeout=120)
+        _, err = p.communicate(timeout=seconds)
     finally:
         if p.poll() is None: os.killpg(p.pid, signal.SIGKILL)
     assert p.returncode != 0 and 'SIGKILL' in err, err
-    with pytest.raises(ProcessLookupError): os.kill(int((tmp_path/'0.pid').read_text()), 0)          # nobody is left waiting
+    with pytest.raises(ProcessLookupError): os.kill(int((folder/'0.pid').read_text()), 0)          # nobody is left waiting
+
+def test_a_killed_process_ends_the_run_with_an_error(tmp_path):
+    state = tmp_path/'state.safetensors'
+    killed(tmp_path, program, state.exists)
     print('learning in two processes, one of them killed: an error, and no half-written file')
-    left = {f.name for f in tmp_path.iterdir() if f.name != 'state.safetensors'}
-    assert left == {'learn.py', '0.pid', '1.pid'}, 'something half-written'
+    assert {f.name for f in tmp_path.iterdir()} == {'program.py', '0.pid', '1.pid', 'state.safetensors'}, 'something half-written'
+    with safe_open(state, 'pt') as f: about, kept = json.loads(f.metadata()['training']), {k: f.get_tensor(k) for k in f.keys()}
+    assert 1 <= about['done'] < about['epochs'] == 50 and len(kept['values']) == about['done']
+    assert {k[6:]: v.shape for k, v in kept.items() if k.startswith('model.')} == {k: v.shape for k, v in ResNetAutoencoder(28, n_latent=8).state_dict().items()}
+    assert all(v.isfinite().all() for v in kept.values())
+
+sharing = textwrap.dedent('''
+    import os, sys, time, torch
+    from accelerate import PartialState
+    from cae.all import *
+    from fastai.torch_core import rank_distrib
+    torch.set_num_threads(1)
+    out, model = sys.argv[1:]
+    PartialState(cpu=True)
+    open(f'{out}/{rank_distrib()}.pid', 'w').write(str(os.getpid()))
+    def slowly(parts):
+        for k in parts:
+            yield k
+            time.sleep(.3)
+    vectorize_shared(load(model), mnist('test')[:4000], out + '/vectors', part=100, progress=slowly)
+''')
+
+def test_a_killed_process_that_shares_in_vectorizing(model, tmp_path):
+    "Within a minute an error; all parts are whole; the next run makes the others, and every image is there once."
+    images, folder = mnist('test')[:4000], tmp_path/'vectors'
+    def parts(): return sorted(folder.glob('*.parquet'))
+    killed(tmp_path, sharing, parts, model, seconds=60)
+    made = {f: f.stat().st_mtime_ns for f in parts()}
+    assert 1 <= len(made) < 40, f'{len(made)} of 40 parts'
+    assert {f.name for f in folder.iterdir() if not f.name.startswith('.')} == {'_vectors.json', *(f.name for f in made)}, 'something else'
+    for f in made: assert pq.read_table(f)['name'].to_pylist() == images.names[100*int(f.stem):][:100], f'{f.name} is not whole'
+    vectors = vectorize_shared(load(model), images, folder, part=100)
+    assert {f: f.stat().st_mtime_ns for f in made} == made, 'what was there was made again'
+    assert [n for _, names, _ in vectors for n in names] == images.names, 'not every image once'
+    np.testing.assert_allclose(np.concatenate([z for _, _, z in vectors]), vectorize(load(model), images), atol=1e-4)
+    assert {f.name for f in folder.iterdir()} == {'_vectors.json', *(f'{k:06}.parquet' for k in range(40))}, 'something half-written'
+    print(f'{len(images):,} images shared by two processes, one of them killed: an error, no half-written file, and the rest vectorized by the next run')
 
 def test_a_killed_worker_s_files_are_made_by_the_other(model, tmp_path):
     from dask.distributed import Client, LocalCluster
