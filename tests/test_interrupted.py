@@ -237,3 +237,18 @@ def test_another_run_is_refused_and_named(undisturbed, place):
     write_idx(place/'other-images-idx3-ubyte', np.zeros((240, 28, 28), np.uint8))
     res = cae('discover', 'other-images-idx3-ubyte', '--out', 'undisturbed', '--epochs', 8, cwd=place)
     assert res.returncode == 1 and 'other images' in res.stderr.splitlines()[-1], res.stderr
+
+def test_labels_are_not_seen_while_it_is_taught(undisturbed, place):
+    "The same digits with shuffled labels, in a run that teaches itself: nothing else is another, bit for bit."
+    other = place/'shuffled'
+    other.mkdir()
+    (other/'three-images-idx3-ubyte').write_bytes((place/'three-images-idx3-ubyte').read_bytes())
+    labels = np.frombuffer((place/'three-labels-idx1-ubyte').read_bytes()[8:], np.uint8)
+    write_idx(other/'three-labels-idx1-ubyte', np.random.default_rng(0).permutation(labels))
+    assert ended(work(other, 'answers')) == 0, (other/'log').read_text()
+    files, report = answers(other/'answers')
+    shown = {'card.csv', 'confusion.png', 'images.csv', 'map.html', 'report.html'}                # what has the labels in it
+    assert sorted(files) == sorted(undisturbed[0])
+    assert {name for name in files if files[name] != undisturbed[0][name]} <= shown
+    assert report['refinement'] == undisturbed[1]['refinement'] and report['refinement'][0]['kept']
+    assert {k for k in report if report[k] != undisturbed[1][k]} <= {'clustering_accuracy', 'map_knn_accuracy', 'nmi', 'settings'}
