@@ -104,6 +104,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                          'cae.cli._read': ('cli.html#_read', 'cae/cli.py'),
                          'cae.cli._read_for': ('cli.html#_read_for', 'cae/cli.py'),
                          'cae.cli._read_latents': ('cli.html#_read_latents', 'cae/cli.py'),
+                         'cae.cli._read_npy': ('cli.html#_read_npy', 'cae/cli.py'),
                          'cae.cli._read_report': ('cli.html#_read_report', 'cae/cli.py'),
                          'cae.cli._read_table': ('cli.html#_read_table', 'cae/cli.py'),
                          'cae.cli._reading': ('cli.html#_reading', 'cae/cli.py'),

@@ -90,9 +90,12 @@ def _figures(images, errors, found):
                       nmi=float(normalized_mutual_info_score(images.labels, found.labels)))
 
 def _table(**columns):
-    "The columns as the text of a CSV file."
-    import pandas as pd
-    return pd.DataFrame(columns).to_csv(index=False, lineterminator='\n')
+    "The columns as the text of a CSV file; a name may hold anything, also an end of line."
+    import csv, pandas as pd
+    table = pd.DataFrame(columns)
+    text = table.to_csv(index=False, lineterminator='\n')
+    if '\r' not in text: return text
+    return text[:text.index('\n') + 1] + table.to_csv(index=False, header=False, lineterminator='\n', quoting=csv.QUOTE_NONNUMERIC)        # of itself Python quotes no \r before 3.13
 
 def _npy(x):
     "The array `x` as the bytes of an .npy file."
@@ -101,6 +104,13 @@ def _npy(x):
     buf = BytesIO()
     np.save(buf, x)
     return buf.getvalue()
+
+def _read_npy(path):
+    "The array in the .npy file at `path`; a `ValueError` if it is something else, a zip of arrays or a pickle say."
+    import numpy as np
+    try:
+        with open(path, 'rb') as f: return np.lib.format.read_array(f, allow_pickle=False)
+    except (ValueError, EOFError, MemoryError): raise ValueError(f'{path}: not an array that discover has left') from None
 
 def _labels(images):
     "What is known of each image, in words if there are any; otherwise nothing."
@@ -403,8 +413,10 @@ def _answers(run, learn, images, model, seed, report):
     def judge():
         with _Step(report, 'judging') as step: return report_card(found.latents, images, found, learn, seed=seed, progress=step.of)
     def read(path):
-        card = pd.read_csv(path, index_col=0, float_precision='round_trip')
-        return card.assign(source=card.source.fillna(''))
+        try:
+            card = pd.read_csv(path, index_col=0, float_precision='round_trip')
+            return card.assign(source=card.source.fillna(''))
+        except (ValueError, AttributeError): raise ValueError(f'{path}: not a report card that discover has left') from None
     return found, run.once('card.csv', judge, lambda card: card.to_csv(), read)
 
 def _refined(rounds):
@@ -523,7 +535,7 @@ def _finish(run, learn, everything, seed, report, sample=None):
         with _Step(report, 'neighbours') as step: return neighbours(found.latents, n=min(9, len(images) - 1), progress=step.of)[0]
     def measured():
         with _Step(report, 'errors') as step: return reconstruction_error(learn, images, progress=step.of)
-    near, errors = (run.once(name, make, _npy, np.load) for name, make in (('neighbours.npy', nearest), ('errors.npy', measured)))
+    near, errors = (run.once(name, make, _npy, _read_npy) for name, make in (('neighbours.npy', nearest), ('errors.npy', measured)))
     report |= _figures(images, errors, found)
     with whole.no_bar(): report['valid_mse'] = float(whole.validate()[0])
     if sample is not None: _place_rest(run.out, learn, everything, found, sample, report)
@@ -642,8 +654,7 @@ def _check_run(folder):
 def _read_latents(path, n):
     "The latents in the file `path`: (N,n)."
     import numpy as np
-    try: latents = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError): raise ValueError(f'{path}: not an array that discover has left') from None
+    latents = _read_npy(path)
     if latents.ndim != 2 or latents.shape[1] != n or latents.dtype.kind != 'f': raise ValueError(f'{path}: not the latents of the network beside it, which have the shape (N, {n})')
     if not np.isfinite(latents).all(): raise ValueError(f'{path}: some of the latents have NaN or infinite numbers')
     return latents

@@ -6,8 +6,9 @@
 __all__ = ['store_images', 'open_images', 'vectorize_to', 'Vectors', 'discover_sample', 'place_to']
 
 # %% ../nbs/09_large.ipynb #fa6b7fd1
-import hashlib, json, os
+import hashlib, json, os, warnings
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 import numpy as np
@@ -32,7 +33,10 @@ _about_part = dict(type='object', required=['files', 'names', 'skipped', 'sha256
 def _listing(files, path):
     "The SHA-256 of names, sizes and times of change: another one when anything in the folder has changed."
     res = hashlib.sha256()
-    for f in files: res.update(f'{_name(f.relative_to(path))} {f.lstat().st_size} {f.lstat().st_mtime_ns}\n'.encode())
+    for f in files:
+        info = None
+        with suppress(OSError): info = f.lstat()                         # of what must not be looked at there is the name
+        res.update(f'{_name(f.relative_to(path))} {info and info.st_size} {info and info.st_mtime_ns}\n'.encode())
     return res.hexdigest()
 
 def _differ(old, new):
@@ -71,7 +75,7 @@ def _reading_of(path, files, labels, how):
 
 def _decoded(files, path, how):
     "The pictures that could be read, uint8 (n,C,H,W), and the note of this part."
-    with ThreadPoolExecutor() as ex: read = list(ex.map(lambda p: _read_or_why(p, tuple(how['size']), how['channels'], how['crop'], how['ink']), files))
+    with warnings.catch_warnings(action='ignore'), ThreadPoolExecutor() as ex: read = list(ex.map(lambda p: _read_or_why(p, tuple(how['size']), how['channels'], how['crop'], how['ink']), files))
     names, why = [_name(p.relative_to(path)) for p in files], [isinstance(x, str) for x in read]
     good = [x for x, w in zip(read, why) if not w]
     x = np.ascontiguousarray(np.stack(good)) if good else np.empty(0, np.uint8)

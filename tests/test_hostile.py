@@ -287,7 +287,6 @@ needs_fork = pytest.mark.skipif('forkserver' not in multiprocessing.get_all_star
 def test_what_is_really_closed_is_listed(to_nobody): assert to_nobody[0] == (['good00.png', 'good01.png', 'good02.png'], CLOSED)
 
 @needs_fork
-@pytest.mark.xfail(strict=True, reason='a file that must not even be looked at ends store_images with an error')
 def test_what_is_really_closed_is_listed_where_pictures_are_stored(to_nobody): assert to_nobody[1] == to_nobody[0]
 
 @pytest.fixture
@@ -310,7 +309,6 @@ def test_folders_as_deep_as_they_may_be(deep):
     images = read(deep)
     assert len(images) == 3 and len(images.skipped) == 1 and 'long' in images.skipped[0][1]
 
-@pytest.mark.xfail(strict=True, reason='a file that must not even be looked at ends store_images with an error')
 def test_folders_as_deep_as_they_may_be_are_stored_too(deep, tmp_path):
     assert store_images(deep, tmp_path/'stored', size=28, channels=1).skipped == read(deep).skipped
 
@@ -464,10 +462,8 @@ def test_everything_left_out_is_in_the_table(doors, tmp_path):
         _write_skipped(tmp_path/'skipped.csv', images)
         assert table(tmp_path/'skipped.csv') == images.skipped
 
-@pytest.mark.xfail(strict=True, reason="store_images lets Pillow's own warnings through, which read_images keeps to itself")
 def test_storing_says_nothing_of_its_own(doors): assert [str(w.message) for w in doors[2]] == []
 
-@pytest.mark.xfail(sys.version_info < (3, 13), strict=True, reason='the csv of older Pythons quotes no \\r')
 def test_a_name_with_a_carriage_return_stays_in_its_row(tmp_path):
     names = ['car\rriage.png', 'new\nline.png', 'a "b", c.png', 'plain.png']
     (tmp_path/'images.csv').write_text(_table(name=names, x=np.float32([.1, 2, -3, 1e-9]), cluster=[0, 1, -1, 2]), newline='')
