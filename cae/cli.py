@@ -526,7 +526,6 @@ def _place_rest(out, learn, images, found, sample, report):
 
 def _finish(run, learn, everything, seed, report, sample=None):
     "All that comes after the training, left in the folder of the run; if there is a `sample`, indices, the map is one of these, and all others are placed on it."
-    import numpy as np
     from cae.latents import neighbours, reconstruction_error
     losses, whole = _plot_losses(learn.recorder), learn
     images, learn = (everything, learn) if sample is None else _sampled(learn, everything, sample, run.path('sample.u8'))
