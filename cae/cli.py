@@ -529,6 +529,7 @@ def _finish(run, learn, everything, seed, report, sample=None):
     from cae.latents import neighbours, reconstruction_error
     losses, whole = _plot_losses(learn.recorder), learn
     images, learn = (everything, learn) if sample is None else _sampled(learn, everything, sample, run.path('sample.u8'))
+    images.skipped = everything.skipped
     found, card = _answers(run, learn, images, report['model'], seed, report)
     def nearest():
         with _Step(report, 'neighbours') as step: return neighbours(found.latents, n=min(9, len(images) - 1), progress=step.of)[0]
