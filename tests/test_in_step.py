@@ -33,8 +33,9 @@ def test_notebook_holds_outputs_and_no_errors(nb):
     outputs = [o for c in json.loads(nb.read_text())['cells'] for o in c.get('outputs', [])]
     assert not [o for o in outputs if o['output_type'] == 'error']
     assert outputs, f'{nb.name}: run make notebooks'
-    assert 'site-packages' not in json.dumps(outputs), f'{nb.name}: a warning with the path of a machine'
-    assert not re.search(r'/\S+\.py:\d+: \w*Warning', json.dumps(outputs)), f'{nb.name}: a warning with the path of a machine'
+    text = json.dumps(outputs)
+    assert 'site-packages' not in text, f'{nb.name}: a warning with the path of a machine'
+    assert 'Warning' not in text or not re.search(r'/\S+\.py:\d+: \w*Warning', text), f'{nb.name}: a warning with the path of a machine'        # most have none, and pictures are long to search
 
 @pytest.mark.parametrize('module', modules, ids=lambda p: p.stem)
 def test_nothing_is_defined_twice(module):
