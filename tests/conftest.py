@@ -1,7 +1,8 @@
 import multiprocessing, os, subprocess, sys, tempfile
 from pathlib import Path
-import numpy as np, pytest
+import numpy as np, pandas as pd, pytest
 from cae.images import mnist
+from cae.maps import fit_map
 
 def write_idx(path, x):
     "`x` as an IDX file of bytes."
@@ -40,6 +41,14 @@ def cae(*words, cwd):
         p = forked(_typed, [str(w) for w in words], str(cwd), files)
         p.join()
         return subprocess.CompletedProcess(words, p.exitcode, *(Path(f).read_text() for f in files))
+
+def hasty_map(z, **how):
+    "`fit_map` in no time, for tests that are about something else."
+    return fit_map(z, start=z[:, :2], n_iter=5, **how)
+
+def made_up_card(*args, **how):
+    "A report card in no time."
+    return pd.DataFrame(dict(network=[.5], PCA=[.4], pixels=[.3], source=['made up']), index=['trustworthiness'])
 
 @pytest.fixture(scope='session')
 def digits(): return mnist('test')[:300]

@@ -7,7 +7,7 @@ from safetensors import safe_open
 from cae.images import mnist
 from cae.large import store_images
 from cae.learner import write_whole
-from conftest import cae, forked, write_idx
+from conftest import cae, forked, hasty_map, made_up_card, write_idx
 
 if 'forkserver' not in multiprocessing.get_all_start_methods(): pytest.skip('kills processes, which it makes by forking', allow_module_level=True)
 TIMES = {'report.json', 'report.html'}                     # hold how long everything took, compared without it
@@ -32,11 +32,8 @@ def die_keeping_each(*when):
 
 def quick(n=0):
     "Map and card are made in no time; when the `n`-th file is written, the disk is full after half of it."
-    import pandas as pd
     import cae.clusters, cae.large, cae.learner, cae.maps
-    fit_map, count = cae.maps.fit_map, [0]
-    cae.maps.fit_map = lambda z, **how: fit_map(z, start=z[:, :2], n_iter=5, **how)
-    cae.clusters.report_card = lambda *args, **how: pd.DataFrame(dict(network=[.5], PCA=[.4], pixels=[.3], source=['made up']), index=['trustworthiness'])
+    cae.maps.fit_map, cae.clusters.report_card, count = hasty_map, made_up_card, [0]
     class Full(io.FileIO):
         def write(self, data):
             super().write(bytes(data)[:len(data)//2])

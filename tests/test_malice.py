@@ -1,7 +1,7 @@
 "A file that is a program and calls itself by the name of one that we read back is not run, and is told in one line that names it."
 import hashlib, io, json, pickle, shutil
 from pathlib import Path
-import matplotlib.pyplot as plt, numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq, pytest, torch
+import matplotlib.pyplot as plt, numpy as np, pyarrow as pa, pyarrow.parquet as pq, pytest, torch
 from PIL import Image
 import cae.cli, cae.clusters, cae.maps
 from cae.cli import main, place_images, vectorize_images
@@ -9,8 +9,9 @@ from cae.clusters import Groups, load_groups
 from cae.images import dataloaders, mnist
 from cae.large import Vectors, open_images, place_to, store_images, vectorize_to
 from cae.learner import Resume, autoencoder_learner, load
-from cae.maps import NearestMap, fit_map
+from cae.maps import NearestMap
 from cae.models import ResNetAutoencoder
+from conftest import hasty_map, made_up_card
 
 class Malice:
     "Whoever loads this leaves a file behind."
@@ -54,8 +55,8 @@ def place(tmp_path_factory):
     for i, x in enumerate(mnist('test')[:30].pixels[:, 0]): Image.fromarray(x).save(d/'pictures'/f'{i:02}.png')
     def stopped(*args, **kwargs): raise OSError('stopped')
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cae.maps, 'fit_map', lambda z, **how: fit_map(z, start=z[:, :2], n_iter=5, **how))
-        patch.setattr(cae.clusters, 'report_card', lambda *args, **how: pd.DataFrame(dict(network=[.5], PCA=[.4], pixels=[.3], source=['made up']), index=['trustworthiness']))
+        patch.setattr(cae.maps, 'fit_map', hasty_map)
+        patch.setattr(cae.clusters, 'report_card', made_up_card)
         with patch.context() as once:
             once.setattr(cae.cli, '_write', stopped)
             assert main(['discover', str(d/'pictures'), '--out', str(d/'unfinished'), *COMMAND]) == 1
