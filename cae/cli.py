@@ -90,12 +90,10 @@ def _figures(images, errors, found):
                       nmi=float(normalized_mutual_info_score(images.labels, found.labels)))
 
 def _table(**columns):
-    "The columns as the text of a CSV file; a name may hold anything, also an end of line."
-    import csv, pandas as pd
-    table = pd.DataFrame(columns)
-    text = table.to_csv(index=False, lineterminator='\n')
-    if '\r' not in text: return text
-    return text[:text.index('\n') + 1] + table.to_csv(index=False, header=False, lineterminator='\n', quoting=csv.QUOTE_NONNUMERIC)        # of itself Python quotes no \r before 3.13
+    "The columns as the text of a CSV file."
+    import pandas as pd
+    from cae.learner import _csv_text
+    return _csv_text(pd.DataFrame(columns))
 
 def _npy(x):
     "The array `x` as the bytes of an .npy file."
@@ -221,11 +219,12 @@ class _Run:
 
     def _known(self, path, schema, what):
         "The JSON at `path`, None if there is no such file; a `ValueError` if it is not as `schema` says, or of another run, in words `what`."
-        from cae.learner import read_json
+        from cae.learner import _checked, read_json
         if not path.exists(): return None
         try:
-            if other := _other(self.settings, read_json(path, _about_settings, 'a run of discover')['settings']): raise ValueError(f'{self.out}: holds {what} ({other})')
-            return read_json(path, schema, 'a run of discover')
+            old = read_json(path, _about_settings, 'a run of discover')
+            if other := _other(self.settings, old['settings']): raise ValueError(f'{self.out}: holds {what} ({other})')
+            return _checked(old, path, schema, 'a run of discover')
         except ValueError as e: raise ValueError(f'{e}; choose another folder with --out, or lose that one with --anew') from None
 
     def begun(self): return self._known(self.path('run.json'), _about_begun, 'a run that was cut off')

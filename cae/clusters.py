@@ -27,7 +27,7 @@ from torch import nn
 from .images import *
 from .images import _evenly
 from .learner import *
-from .learner import _read_noted
+from .learner import _csv_text, _read_noted
 from .latents import *
 from .maps import *
 from .maps import _check, _teller
@@ -454,7 +454,7 @@ class Named:
         "Write the table `name,label,group,confidence`, a row for each image; returns the path."
         if len(images) != len(self.labels): raise ValueError(f'{len(images)} images, but {len(self.labels)} labels')
         table = pd.DataFrame(dict(name=images.names, label=self.labels, group=self.found.labels, confidence=self.found.confidence))
-        return write_whole(path, table.to_csv(index=False, lineterminator='\n'))
+        return write_whole(path, _csv_text(table))
 
     def submission(self,
         path, # of the table

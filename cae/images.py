@@ -469,6 +469,12 @@ def _read_or_why(*args):
     try: return _read_image(*args)
     except Exception as e: return _why(e)
 
+def _read_all(files, size, channels, crop, ink, progress=noop):
+    "Each of the pictures `files` as an array, or why it cannot be read as a str; what Pillow warns of is not passed on."
+    with warnings.catch_warnings(action='ignore'), ThreadPoolExecutor() as ex:
+        ready = ex.map(lambda p: _read_or_why(p, size, channels, crop, ink), files)
+        return [next(ready) for _ in progress(files)]
+
 # %% ../nbs/00_images.ipynb #e164c765
 @patch(cls_method=True)
 def from_folder(cls:Images,
@@ -492,9 +498,7 @@ def from_folder(cls:Images,
     if channels not in (None, 1, 3, 4): raise ValueError(f'images have 1, 3 or 4 channels, not {channels}')
     size = _median_size(found, crop) if size is None else (size, size) if isinstance(size, int) else tuple(size)
     if min(size) < 1: raise ValueError(f'{size[0]}×{size[1]} is no size for an image')
-    with warnings.catch_warnings(action='ignore'), ThreadPoolExecutor() as ex:
-        ready = ex.map(lambda p: _read_or_why(p, size, channels or 3, crop, ink), found)
-        read = [next(ready) for _ in progress(found)]
+    read = _read_all(found, size, channels or 3, crop, ink, progress)
     names = [_name(p.relative_to(path)) for p in found]
     skipped = [(n, x) for n, x in zip(names, read) if isinstance(x, str)]
     good = [i for i, x in enumerate(read) if not isinstance(x, str)]

@@ -6,14 +6,13 @@
 __all__ = ['store_images', 'open_images', 'vectorize_to', 'Vectors', 'discover_sample', 'place_to']
 
 # %% ../nbs/09_large.ipynb #fa6b7fd1
-import hashlib, json, os, warnings
-from concurrent.futures import ThreadPoolExecutor
+import hashlib, json, os
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 import numpy as np
 from .images import *
-from .images import _check_crop, _evenly, _image_files, _median_size, _name, _read_or_why
+from .images import _check_crop, _evenly, _image_files, _median_size, _name, _read_all
 from .learner import *
 from .learner import _needs, _weights
 from .latents import *
@@ -75,7 +74,7 @@ def _reading_of(path, files, labels, how):
 
 def _decoded(files, path, how):
     "The pictures that could be read, uint8 (n,C,H,W), and the note of this part."
-    with warnings.catch_warnings(action='ignore'), ThreadPoolExecutor() as ex: read = list(ex.map(lambda p: _read_or_why(p, tuple(how['size']), how['channels'], how['crop'], how['ink']), files))
+    read = _read_all(files, tuple(how['size']), how['channels'], how['crop'], how['ink'])
     names, why = [_name(p.relative_to(path)) for p in files], [isinstance(x, str) for x in read]
     good = [x for x, w in zip(read, why) if not w]
     x = np.ascontiguousarray(np.stack(good)) if good else np.empty(0, np.uint8)

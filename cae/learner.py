@@ -8,7 +8,7 @@ __all__ = ['amp_mode', 'StopAtNaN', 'keep_memory', 'AutoencoderLearner', 'autoen
            'sweep', 'save', 'read_json', 'load', 'Resume']
 
 # %% ../nbs/03_learner.ipynb #ac91425f
-import ctypes, hashlib, json, os, time
+import csv, ctypes, hashlib, json, os, time
 from contextlib import nullcontext, suppress
 from functools import cache
 from importlib import import_module
@@ -243,6 +243,12 @@ def plan(
                 lr=.006*(bs/128)**.5, wd=min(.6, 23/n**.5))
 
 # %% ../nbs/03_learner.ipynb #7161b768
+def _csv_text(table):
+    "The data frame `table` as the text of a CSV file; a name may hold anything, also an end of line."
+    text = table.to_csv(index=False, lineterminator='\n')
+    if '\r' not in text: return text
+    return text[:text.index('\n') + 1] + table.to_csv(index=False, header=False, lineterminator='\n', quoting=csv.QUOTE_NONNUMERIC)        # of itself Python quotes no \r before 3.13
+
 def write_whole(
     path, # where to
     data, # bytes or str, or a generator of pieces
