@@ -427,6 +427,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'cae.learner.Resume': ('learner.html#resume', 'cae/learner.py'),
                              'cae.learner.Resume.__init__': ('learner.html#resume.__init__', 'cae/learner.py'),
                              'cae.learner.Resume._read': ('learner.html#resume._read', 'cae/learner.py'),
+                             'cae.learner.Resume._set': ('learner.html#resume._set', 'cae/learner.py'),
                              'cae.learner.Resume._take_up': ('learner.html#resume._take_up', 'cae/learner.py'),
                              'cae.learner.Resume._tensors': ('learner.html#resume._tensors', 'cae/learner.py'),
                              'cae.learner.Resume._training': ('learner.html#resume._training', 'cae/learner.py'),

@@ -379,7 +379,9 @@ def _set_optimizer(opt, tensors):
         if name.startswith('opt.'):
             _, i, k = name.split('.')
             p = weights[int(i)]
+            if v.shape not in (p.shape, ()): raise ValueError(f'{name} is of shape {tuple(v.shape)}, not {tuple(p.shape)}')
             state.setdefault(int(i), {})[k] = torch.empty_like(p).copy_(v) if v.shape == p.shape else v
+    if len({frozenset(s) for s in state.values()}) > 1: raise ValueError('the optimizer knows other things of one weight than of another')
     opt.opt.load_state_dict(opt.opt.state_dict() | dict(state=state))
 
 def _generators(dl):
@@ -440,7 +442,14 @@ class Resume(Callback):
         return t, about['done']
 
     def _take_up(self):
-        t, self.learn.first_epoch = self._read()
+        t, done = self._read()
+        try: self._set(t)
+        except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as e:
+            raise ValueError(f'{self.path}: not the whole state of a training ({" ".join(str(e).split())[:200]})') from None
+        self.learn.first_epoch = done
+
+    def _set(self, t):
+        "Give `learn` back what `_tensors` took."
         _set_learnt(self.learn, t)
         _set_optimizer(self.opt, t)
         torch.set_rng_state(t['random'])
