@@ -281,12 +281,13 @@ def _spread(affinities, labels, taught, steps=10):
     lost = (best == none) | (total == 0)
     return np.where(lost, -1, best), np.where(lost, 0, votes.max(1)/np.where(total > 0, total, 1)).astype(np.float32)
 
-def _verdict(before, after, taught, test, sure):
-    "What became of a round, as a dict: `kept` says whether it is an improvement, `why` if it is not."
+def _verdict(before, after, taught, test, sure, worth):
+    "What became of a round, as a dict: `kept` says whether it is worth what it costs, `why` if it is not."
     stay = float(np.mean(after.labels[test] == before.labels[test]))
     unsure, was = (float((c < sure).mean()) for c in (after.confidence, _spread(before.map.affinities(), before.labels, taught)[1]))
     why = (f'only {stay:.1%} of the sure images stayed in their group' if stay < .98 else
-           f'{unsure:.1%} of the images are unsure, {was:.1%} were before' if unsure >= was else '')
+           f'{unsure:.1%} of the images are unsure, {was:.1%} were before' if unsure >= was else
+           f'it settled only {1 - unsure/was:.0%} of the unsure images' if unsure > (1 - worth)*was else '')
     return dict(kept=not why, why=why, groups=after.n_clusters, stayed=stay, unsure=unsure, unsure_before=was)
 
 def _find_again(learn, images, found, taught, seed, progress=noop):
@@ -300,14 +301,14 @@ def _error(learn, images):
     "The mean squared error of the reproductions of at most 2,000 of `images`, from the first to the last."
     return float(reconstruction_error(learn, images[_evenly(len(images), 2000)]).mean())
 
-def _round(learn, images, found, taught, test, epochs, sure, weight, seed, progress=noop, cbs=()):
+def _round(learn, images, found, taught, test, epochs, sure, worth, weight, seed, progress=noop, cbs=()):
     "The `Groups` after one lesson, and what became of it; unless it is kept, or if anything fails, the network has its old weights again."
     old, verdict, pixels, was = copy.deepcopy(learn.model.state_dict()), dict(kept=False), images.pixels[0].size, _error(learn, images)
     lesson, again = _shares(progress, epochs*len(learn.dls.train.dataset)*pixels, len(images)*(pixels/4 + 1000))       # to place a point on the map takes as long as 1,000 pixels to learn
     try:
         _teach(learn, np.where(taught, found.labels, -1)[:len(learn.dls.train.pixels)], epochs, weight, seed, lesson, cbs)
         after = _find_again(learn, images, found, taught, seed, again)
-        verdict = _verdict(found, after, taught, test, sure) | dict(error=_error(learn, images), error_before=was)
+        verdict = _verdict(found, after, taught, test, sure, worth) | dict(error=_error(learn, images), error_before=was)
         return after, verdict
     except FloatingPointError as e: return found, verdict | dict(why=str(e))
     finally:
@@ -321,6 +322,7 @@ def refine(
     epochs:int=None, # of training in a round; default 2, more if those are fewer than 900 batches
     sure:float=.9, # the `confidence` from which on an image teaches
     enough:float=.75, # the share of images that must be sure before they teach the others
+    worth:float=1/3, # the share of the unsure images that the first lesson has to settle to be kept; a later one has to settle some
     weight:float=.03, # of telling groups, against the squared error
     seed:int=42, # of what is random
     progress=noop, # wraps thousandths of the work, as `tqdm` does; default nothing is shown
@@ -328,13 +330,13 @@ def refine(
     cbs=None, # a function of the round's number that gives the fastai callbacks for its training, `Resume` say
     after=noop, # is called with the `Groups` after each round that was kept
 ):
-    "`Groups` found again with a network taught by the sure ones; where that is no improvement network and groups stay as they are, and the last of `.rounds` says why."
+    "`Groups` found again with a network taught by the sure ones; where that is not worth it network and groups stay as they are, and the last of `.rounds` says why."
     if len(found) != len(images): raise ValueError(f'{len(found)} images in groups for {len(images)} images')
     epochs, jobs = epochs or max(2, -(-900//max(len(learn.dls.train), 1))), _shares(progress, *[1]*rounds)
     for r, job in list(enumerate(jobs))[begin:]:
         taught, test = _held_back(found, sure, np.asarray(learn.dls.train.dataset), seed + r)
         why = _too_little(found, taught, test, sure, enough)
-        now, verdict = (found, dict(kept=False, why=why)) if why else _round(learn, images, found, taught, test, epochs, sure, weight, seed + r, job, cbs(r) if cbs else ())
+        now, verdict = (found, dict(kept=False, why=why)) if why else _round(learn, images, found, taught, test, epochs, sure, 0 if r else worth, weight, seed + r, job, cbs(r) if cbs else ())
         now, labels = (now, _largest_first(now.labels)) if verdict['kept'] else (found, found.labels)
         found = Groups(now.latents, now.map, labels, now.confidence, [*found.rounds, verdict])
         if not verdict['kept']: break

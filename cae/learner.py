@@ -75,14 +75,18 @@ def keep_memory():
 
 class AutoencoderLearner(Learner):
     "fastai's `Learner`; within a batch only those callbacks are called that have something to do, and training can begin at `first_epoch`."
-    first_epoch = 0
+    first_epoch, _asked = 0, None
     def _do_fit(self):
         first, self.first_epoch = self.first_epoch, 0
         for self.epoch in range(first, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
 
-    def _call_one(self, event_name):
-        for cb in self.cbs.sorted('order'):
-            if event_name not in _inner_loop or hasattr(type(cb), event_name) or event_name in vars(cb): cb(event_name)
+    def __call__(self, event_name):
+        if event_name not in _inner_loop:
+            self._asked = None                           # who listens may be another matter after this
+            return super().__call__(event_name)
+        if self._asked != (cbs := list(self.cbs)): self._asked, self._listeners = cbs, {}
+        if event_name not in self._listeners: self._listeners[event_name] = [cb for cb in self.cbs.sorted('order') if hasattr(type(cb), event_name) or event_name in vars(cb)]
+        for cb in self._listeners[event_name]: cb(event_name)
 
 # %% ../nbs/03_learner.ipynb #5592d887
 def autoencoder_learner(
