@@ -102,7 +102,7 @@ def _check_count(name, x):
 
 def _taught(images, model, n_latent, epochs, seed, distort):
     "The network called `model`, after it has learnt `images` as `plan` says, without a word and without a trace in the global random numbers."
-    how = plan(images, epochs=epochs) | (dict(n_latent=128) if model == 'seed' else {})
+    how = plan(images, epochs=epochs, few=8 if model == 'seed' else 5) | (dict(n_latent=128) if model == 'seed' else {})
     augment = Distort(**how['augment'], seed=seed) if distort and model != 'seed' else None
     with no_random(seed):
         net = _network_called(model, images, int(n_latent or how['n_latent']))

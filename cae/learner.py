@@ -239,11 +239,13 @@ def plan(
     images:Images, # what is to be learnt
     framed:bool=False, # are they plots, cut to their frames?
     epochs:int=None, # passes over the images, if somebody says so
+    few:int=5, # passes over so many images that eight of them make 3,000 steps
 ):
     "How to train on `images`, by the rules above: a dict `n_latent`, `augment` (for `Distort`), `bs`, `epochs`, `lr`, `wd`."
     n, bs = len(images), min(128, max(16, len(images)//100))
+    enough = -(-3000//max(n//bs, 1))
     augment = dict(rotate=0, shear=0, scale=.05, shift=.03) if framed else dict(rotate=15, shear=.2, scale=.15, shift=.1)
-    return dict(n_latent=max(1, min(64, images.pixels[0].size//4)), augment=augment, bs=bs, epochs=epochs or max(8, -(-3000//max(n//bs, 1))),
+    return dict(n_latent=max(1, min(64, images.pixels[0].size//4)), augment=augment, bs=bs, epochs=epochs or (enough if enough > 8 else few),
                 lr=.006*(bs/128)**.5, wd=min(.6, 23/n**.5))
 
 # %% ../nbs/03_learner.ipynb #7161b768
