@@ -413,7 +413,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'cae.learner.Activations.before_fit': ('learner.html#activations.before_fit', 'cae/learner.py'),
                              'cae.learner.Activations.hook': ('learner.html#activations.hook', 'cae/learner.py'),
                              'cae.learner.AutoencoderLearner': ('learner.html#autoencoderlearner', 'cae/learner.py'),
-                             'cae.learner.AutoencoderLearner.__call__': ('learner.html#autoencoderlearner.__call__', 'cae/learner.py'),
+                             'cae.learner.AutoencoderLearner._call_one': ('learner.html#autoencoderlearner._call_one', 'cae/learner.py'),
                              'cae.learner.AutoencoderLearner._do_fit': ('learner.html#autoencoderlearner._do_fit', 'cae/learner.py'),
                              'cae.learner.BCEWithLogits': ('learner.html#bcewithlogits', 'cae/learner.py'),
                              'cae.learner.BCEWithLogits.__call__': ('learner.html#bcewithlogits.__call__', 'cae/learner.py'),

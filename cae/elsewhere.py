@@ -102,8 +102,8 @@ def _check_count(name, x):
 
 def _taught(images, model, n_latent, epochs, seed, distort):
     "The network called `model`, after it has learnt `images` as `plan` says, without a word and without a trace in the global random numbers."
-    how = plan(images, epochs=epochs, few=8 if model == 'seed' else 5) | (dict(n_latent=128) if model == 'seed' else {})
-    augment = Distort(**how['augment'], seed=seed) if distort and model != 'seed' else None
+    how = plan(images, epochs=epochs, model=model)
+    augment = Distort(**how['augment'], seed=seed) if distort and how['augment'] else None
     with no_random(seed):
         net = _network_called(model, images, int(n_latent or how['n_latent']))
         dls = dataloaders(images, valid=images[:1], bs=how['bs'], seed=seed, augment=augment, denoise=False)     # who has no say, but fastai asks for one

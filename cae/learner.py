@@ -75,18 +75,14 @@ def keep_memory():
 
 class AutoencoderLearner(Learner):
     "fastai's `Learner`; within a batch only those callbacks are called that have something to do, and training can begin at `first_epoch`."
-    first_epoch, _asked = 0, None
+    first_epoch = 0
     def _do_fit(self):
         first, self.first_epoch = self.first_epoch, 0
         for self.epoch in range(first, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
 
-    def __call__(self, event_name):
-        if event_name not in _inner_loop:
-            self._asked = None                           # who listens may be another matter after this
-            return super().__call__(event_name)
-        if self._asked != (cbs := list(self.cbs)): self._asked, self._listeners = cbs, {}
-        if event_name not in self._listeners: self._listeners[event_name] = [cb for cb in self.cbs.sorted('order') if hasattr(type(cb), event_name) or event_name in vars(cb)]
-        for cb in self._listeners[event_name]: cb(event_name)
+    def _call_one(self, event_name):
+        for cb in self.cbs.sorted('order'):
+            if event_name not in _inner_loop or hasattr(type(cb), event_name) or event_name in vars(cb): cb(event_name)
 
 # %% ../nbs/03_learner.ipynb #5592d887
 def autoencoder_learner(
@@ -239,13 +235,14 @@ def plan(
     images:Images, # what is to be learnt
     framed:bool=False, # are they plots, cut to their frames?
     epochs:int=None, # passes over the images, if somebody says so
-    few:int=5, # passes over so many images that eight of them make 3,000 steps
+    model:str='resnet', # for which network: 'resnet', or 'seed', the first one
 ):
     "How to train on `images`, by the rules above: a dict `n_latent`, `augment` (for `Distort`), `bs`, `epochs`, `lr`, `wd`."
-    n, bs = len(images), min(128, max(16, len(images)//100))
+    n, bs, seed = len(images), min(128, max(16, len(images)//100)), model == 'seed'
     enough = -(-3000//max(n//bs, 1))
     augment = dict(rotate=0, shear=0, scale=.05, shift=.03) if framed else dict(rotate=15, shear=.2, scale=.15, shift=.1)
-    return dict(n_latent=max(1, min(64, images.pixels[0].size//4)), augment=augment, bs=bs, epochs=epochs or (enough if enough > 8 else few),
+    return dict(n_latent=128 if seed else max(1, min(64, images.pixels[0].size//4)), augment=None if seed else augment, bs=bs,
+                epochs=epochs or (enough if enough > 8 else 8 if seed else 5),
                 lr=.006*(bs/128)**.5, wd=min(.6, 23/n**.5))
 
 # %% ../nbs/03_learner.ipynb #7161b768
