@@ -9,6 +9,7 @@ __all__ = ['lattices', 'Bands', 'plot_bands', 'read_bands', 'draw_bands', 'bands
 # %% ../nbs/08_bands.ipynb #143463c8
 import gzip, json, re, warnings, zlib
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt
 from .images import *
@@ -135,6 +136,13 @@ def _from_eigenval(text, efermi, name):
     energies = rows[:, 4:].reshape(len(rows), n_bands, -1)[..., 1:1+n_spins]
     return Bands(_distances(rows[:, :3]), energies.transpose(2, 1, 0).reshape(-1, len(rows)) - _level(efermi), name=name)
 
+def _unfolded(raw):
+    "What the gzipped bytes `raw` unfold to: at most 64 MB and a hundred times as many (a bomb would be a thousand times)."
+    most = 2**26 + 100*len(raw)
+    res = gzip.GzipFile(fileobj=BytesIO(raw)).read(most + 1)
+    if len(res) > most: raise ValueError(f'unfolds to more than {most:,} bytes')
+    return res
+
 def read_bands(
     source, # pymatgen's JSON or VASP's EIGENVAL, gzipped or not; or a dict as pymatgen writes it
     efermi:float=None, # Fermi level in eV, in the place of the file's own
@@ -145,7 +153,7 @@ def read_bands(
     try:
         if path is None: return _from_json(source, efermi, name or '')
         raw = path.read_bytes()
-        text = (gzip.decompress(raw) if raw[:2] == b'\x1f\x8b' else raw).decode('utf-8-sig', 'replace')
+        text = (_unfolded(raw) if raw[:2] == b'\x1f\x8b' else raw).decode('utf-8-sig', 'replace')
         name = name or (path.resolve().parent.name if path.name.startswith('EIGENVAL') else re.sub(r'(\.json)?(\.gz)?$', '', path.name))
         if text.lstrip()[:1] in ('{', '['): return _from_json(json.loads(text), efermi, name)
         return _from_eigenval(text, efermi, name)

@@ -334,9 +334,10 @@ def refine(
     if len(found) != len(images): raise ValueError(f'{len(found)} images in groups for {len(images)} images')
     epochs, jobs = epochs or max(2, -(-900//max(len(learn.dls.train), 1))), _shares(progress, *[1]*rounds)
     for r, job in list(enumerate(jobs))[begin:]:
-        taught, test = _held_back(found, sure, np.asarray(learn.dls.train.dataset), seed + r)
+        seed_now = (seed + r) % 2**32                    # the largest that NumPy takes is one less
+        taught, test = _held_back(found, sure, np.asarray(learn.dls.train.dataset), seed_now)
         why = _too_little(found, taught, test, sure, enough)
-        now, verdict = (found, dict(kept=False, why=why)) if why else _round(learn, images, found, taught, test, epochs, sure, 0 if r else worth, weight, seed + r, job, cbs(r) if cbs else ())
+        now, verdict = (found, dict(kept=False, why=why)) if why else _round(learn, images, found, taught, test, epochs, sure, 0 if r else worth, weight, seed_now, job, cbs(r) if cbs else ())
         now, labels = (now, _largest_first(now.labels)) if verdict['kept'] else (found, found.labels)
         found = Groups(now.latents, now.map, labels, now.confidence, [*found.rounds, verdict])
         if not verdict['kept']: break
@@ -548,16 +549,24 @@ def _without_labels(x, found, seed):
             'silhouette of the groups': float(silhouette_score(x[inside], found.labels[inside])) if parted and inside.sum() > found.n_clusters else np.nan,
             'stability of the groups': _stability(x, found, seed)}
 
+def _labelled(labels, *of):
+    "The rows of `of` whose image has a label, and those labels."
+    return [a[labels >= 0] for a in (*of, labels)]
+
 def _groups_by_labels(found, labels):
     "How well groups and their map agree with the class of each."
-    return {'10-NN accuracy on the map': knn_accuracy(found.map.xy, labels, k=min(10, len(found) - 1)), 'accuracy of the groups': clustering_accuracy(labels, found.labels),
-            'NMI of the groups': normalized_mutual_info_score(labels, found.labels), 'ARI of the groups': adjusted_rand_score(labels, found.labels)}
+    xy, groups, labels = _labelled(labels, found.map.xy, found.labels)
+    if len(labels) < 2: return {}
+    return {'10-NN accuracy on the map': knn_accuracy(xy, labels, k=min(10, len(xy) - 1)), 'accuracy of the groups': clustering_accuracy(labels, groups),
+            'NMI of the groups': normalized_mutual_info_score(labels, groups), 'ARI of the groups': adjusted_rand_score(labels, groups)}
 
 def _with_labels(x, found, labels):
     "What else can be asked with the class of each."
+    x, y = _labelled(labels, x)
+    if len(y) < 2: return {}
     k, cut = min(10, len(x) - 1), len(x)*4//5
-    probe = linear_probe(x[:cut], labels[:cut], x[cut:], labels[cut:]) if len(np.unique(labels[:cut])) > 1 else np.nan
-    return {'10-NN accuracy': knn_accuracy(x, labels, k=k), 'linear probe': probe} | _groups_by_labels(found, labels)
+    probe = linear_probe(x[:cut], y[:cut], x[cut:], y[cut:]) if len(np.unique(y[:cut])) > 1 else np.nan
+    return {'10-NN accuracy': knn_accuracy(x, y, k=k), 'linear probe': probe} | _groups_by_labels(found, labels)
 
 def _judge(x, labels, seed, progress):
     "What can be asked of vectors `x`, with `labels` unless they are None, and of the groups that are found in them, as a dict."
@@ -600,15 +609,16 @@ def _of_all(found, labels):
 
 # %% ../nbs/06_clusters.ipynb #6f6df266
 def plot_confusion(
-    true, # the class of each image, (N,)
+    true, # the class of each image, (N,); those where it is −1, because nobody knows it, are left out
     found, # the group of each image, −1 for none; (N,)
     classes=None, # what the classes are called; default their numbers
     ax=None, # matplotlib axes to draw on; default new ones
 ):
     "How many of each class are in each group, as a picture; groups in the order of the classes they are matched with."
+    if len(true) == len(found): found, true = _labelled(np.asarray(true), np.asarray(found))
     match, present = match_groups(true, found), list(np.unique(true))
     groups = sorted(np.unique(found).tolist(), key=lambda g: (g < 0, match.get(g, np.inf), g))
-    table = pd.crosstab(np.asarray(found), np.asarray(true)).reindex(index=groups, columns=present).to_numpy()
+    table = pd.crosstab(found, true).reindex(index=groups, columns=present).to_numpy()
     if ax is None: ax = plt.subplots(figsize=(.62*len(present) + 1.5, .5*len(groups) + 1.2))[1]
     share = table/np.maximum(table.sum(0), 1)
     ax.imshow(share, cmap='Blues', vmin=0, vmax=1, aspect='auto')

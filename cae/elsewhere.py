@@ -83,13 +83,22 @@ def _as_rows(X):
     if isinstance(X, list) and X and isinstance(X[0], Images): X = np.concatenate([x.pixels for x in X])       # so cross-validation hands them on
     if isinstance(X, Images): X = X.pixels
     if getattr(X, 'ndim', 2) < 3: return X, None
-    if X.ndim > 4: raise ValueError(f'images come as (N,H,W) or (N,C,H,W); this array has the shape {tuple(X.shape)}')
-    return np.asarray(X).reshape(len(X), -1), tuple(X.shape[1:])
+    if X.ndim > 4: raise ValueError(f'images come as (N,H,W), (N,C,H,W) or (N,H,W,C); this array has the shape {tuple(X.shape)}')
+    X, shape = np.asarray(X), tuple(X.shape[1:])
+    return (X.transpose(0, 3, 1, 2) if _last(shape) else X).reshape(len(X), -1), shape
+
+def _last(shape):
+    "Are the channels the last axis of an image of this `shape`?"
+    return len(shape) == 3 and shape[0] not in (1, 3, 4) and shape[2] in (1, 3, 4)
+
+def _chw(shape):
+    "The `shape` of an image as (C,H,W)."
+    return (shape[2], *shape[:2]) if _last(shape) else (1,)*(3 - len(shape)) + shape
 
 # %% ../nbs/12_elsewhere.ipynb #53cba7fb
 def _layout(n, shape, size, channels):
     "How `n` features are a picture, (C,H,W): as `shape` says or else `size`; without either, the smallest square."
-    if shape is not None: return (1,)*(3 - len(shape)) + shape
+    if shape is not None: return _chw(shape)
     if size is None: return 1, *2*[max(4, math.isqrt(n - 1) + 1)]
     chw = channels, *_check_size(size)
     if math.prod(chw) != n: raise ValueError(f'rows of {n} features are no images of {"×".join(map(str, chw))}')
@@ -116,7 +125,7 @@ def _taught(images, model, n_latent, epochs, seed, distort):
 class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """An autoencoder as a transformer for scikit-learn: images, or rows of any numbers, to float32 (N,n_latent) and back.
 
-    `X` is an `Images`, an array (N,C,H,W) or (N,H,W), or a table (N,n_features), whose rows are pictures if `size` is given. After `fit`,
+    `X` is an `Images`, an array (N,C,H,W), (N,H,W) or (N,H,W,C), or a table (N,n_features), whose rows are pictures if `size` is given. After `fit`,
     `model_` is the network; to keep it in a file, `save(t.model_, path)`: a pickle of the whole can be made, but is a program to whoever loads it."""
     def __init__(self,
         n_latent=None, # numbers for an image; default by `plan`, 128 for the seed
@@ -149,7 +158,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         "The latents of `X`: float32 (N,n_latent)."
         check_is_fitted(self)
         X, shape = _as_rows(X)
-        if None not in (shape, self.shape_) and shape != self.shape_: raise ValueError(f'learnt were images of the shape {self.shape_}, these have {shape}')
+        if None not in (shape, self.shape_) and _chw(shape) != _chw(self.shape_): raise ValueError(f'learnt were images of the shape {self.shape_}, these have {shape}')
         X = validate_data(self, X, reset=False)
         return vectorize(self.model_, self._images(X, 64), bs=64)[:len(X)]
 
@@ -159,7 +168,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         x = generate(self.model_, check_array(X, dtype=np.float32, copy=True))
         if self.image_shape_[0] == 1: x = x.mean(1, keepdims=True)
         (lo, hi), x = self.range_, x.reshape(len(x), -1)[:, :self.n_features_in_]
-        x = (lo + (hi - lo)*x).reshape(len(x), *(self.shape_ or x.shape[1:]))
+        x, shape = lo + (hi - lo)*x, self.shape_ or x.shape[1:]
+        x = x.reshape(len(x), *_chw(shape)).transpose(0, 2, 3, 1) if _last(shape) else x.reshape(len(x), *shape)
         return x.round().astype(np.uint8) if self.dtype_ == np.uint8 else x
 
     def __sklearn_tags__(self):

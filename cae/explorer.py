@@ -141,7 +141,7 @@ def _describe(images, order, xy, columns, found, names, title, tile, across, dow
     "What the page has to know before it draws: a dict."
     n, of = len(order), '' if len(order) == len(images) else f' of {len(images):,}'
     groups = 'no groups' if found is None else f'{found.n_clusters} group' + 's'*(found.n_clusters != 1)
-    class_name = lambda c: images.classes[c] if images.classes else c
+    class_name = lambda c: 'no label' if c < 0 else images.classes[c] if images.classes else c
     return dict(n=n, title=title, summary=f'{n:,}{of} images · {groups}', names=[str(images.names[i]) for i in order], near=columns.get('near', order[None, :0]).shape[1],
                 groups=_entries(columns['group'], xy, lambda g: (names or {}).get(g, g)), half=float(max(np.abs(xy).max(), 1e-9)),
                 classes=_entries(columns['label'], xy, class_name) if 'label' in columns else None, size=float(np.clip(800/n**.5, 3, 9)),
@@ -247,7 +247,7 @@ def _known(images, found, texts, picture):
                               group=pd.Categorical([texts[g] for g in found.labels.tolist()], texts.values()),
                               confidence=[f'{c:.0%}' for c in found.confidence.tolist()], picture=_WhenAsked(picture, range(len(images)))))
     if images.labels is None: return table
-    return table.assign(label=[_short(images.classes[l] if images.classes else l, 30) for l in images.labels.tolist()])
+    return table.assign(label=['' if l < 0 else _short(images.classes[l] if images.classes else l, 30) for l in images.labels.tolist()])
 
 def _map_png(found, texts):
     "The map as `plot_map` draws it."

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import reduce
 from importlib.resources import files
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np, torch, torch.nn.functional as F, matplotlib.pyplot as plt
@@ -47,6 +48,8 @@ def as_torch(
 def _as_bytes(x):
     "`x` as uint8 (N,C,H,W), from bytes, whole numbers in [0, 255] or floats in [0, 1], the channel axis second or last."
     x = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
+    if x.ndim == 3 and x.shape[2] in (3, 4) and x.shape[1] != x.shape[2]:
+        raise ValueError(f'an array of the shape {x.shape} may be one picture in colour, or {len(x)} grey ones: write x[None] for the one, x[:, None] for the others')
     if x.ndim == 3: x = x[:, None]
     if x.ndim != 4: raise ValueError(f'images come as (N,H,W), (N,C,H,W) or (N,H,W,C); this array has the shape {x.shape}')
     if x.shape[1] not in (1, 3, 4) and x.shape[3] in (1, 3, 4): x = x.transpose(0, 3, 1, 2)
@@ -60,22 +63,33 @@ def _as_bytes(x):
     return np.ascontiguousarray((x * (255 / top)).round().astype(np.uint8))
 
 # %% ../nbs/00_images.ipynb #d24e7dd8
+def _as_labels(labels, classes):
+    "`labels` as int64 (N,), if they are whole numbers from −1 on, and each has a name if there are `classes`; None if nobody knows any."
+    y = np.asarray(labels)
+    if y.dtype == object: y = np.array(y.tolist())
+    if y.ndim != 1: raise ValueError(f'labels have the shape (N,), not {y.shape}')
+    if y.dtype.kind not in 'biuf': raise ValueError(f'labels are whole numbers, not like {y[0].item()!r}; what they mean goes into `classes`')
+    with np.errstate(invalid='ignore'): whole = y.astype(np.int64)
+    bad = np.flatnonzero((whole != y) | (whole < -1))
+    if len(bad): raise ValueError(f'labels are whole numbers from 0 on, or −1 for none; {len(bad)} of {len(y)} are not, the first is {y[bad[0]]} of image number {bad[0]}')
+    if classes is not None and whole.max(initial=-1) >= len(classes): raise ValueError(f'there are {len(classes)} classes, and no name for the label {whole.max()}')
+    return whole if (whole >= 0).any() else None
+
 class Images:
     "A collection of `N` images of one size, kept as bytes; slices, index arrays and masks of it are `Images` too."
     def __init__(self,
         pixels, # images: uint8 or whole numbers in [0, 255], or floats in [0, 1]; (N,H,W), (N,C,H,W) or (N,H,W,C)
-        labels=None, # a whole number per image, if somebody knows them; (N,)
+        labels=None, # a whole number per image, if somebody knows them, −1 where nobody does; (N,)
         names:list=None, # a name per image; default their numbers
         classes:list=None, # what the labels mean: `classes[label]` is a str
         skipped:list=(), # (name, reason) of images that could not be read
     ):
-        self.pixels, self.classes, self.skipped = _as_bytes(pixels), classes, list(skipped)
-        self.labels = None if labels is None else np.asarray(labels).astype(np.int64)
-        self.names = [str(i) for i in range(len(self))] if names is None else list(names)
-        for what in ('labels', 'names'):
-            have = getattr(self, what)
-            if have is not None and len(have) != len(self):
-                raise ValueError(f'{len(self)} images need {len(self)} {what}, not {len(have)}')
+        self.pixels, self.skipped = _as_bytes(pixels), list(skipped)
+        for what, have in (('labels', labels), ('names', names)):
+            if have is not None and len(have) != len(self): raise ValueError(f'{len(self)} images need {len(self)} {what}, not {len(have)}')
+        self.names = [str(n) for n in (range(len(self)) if names is None else names)]
+        self.classes = None if classes is None else [str(c) for c in classes]
+        self.labels = None if labels is None else _as_labels(labels, self.classes)
 
     def __len__(self): return len(self.pixels)
     @property
@@ -90,7 +104,7 @@ class Images:
 
     def __repr__(self):
         c, h, w = self.pixels.shape[1:]
-        known = '' if self.labels is None else f', {len(np.unique(self.labels))} labels'
+        known = '' if self.labels is None else f', {len(np.unique(self.labels[self.labels >= 0]))} labels'
         return f'Images: {len(self):,} of {c}×{h}×{w}{known}'
 
 # %% ../nbs/00_images.ipynb #6186e336
@@ -229,11 +243,13 @@ def from_idx(cls:Images,
     x = read_idx(path)
     if x.ndim != 3: raise ValueError(f'{path}: holds an array of {x.ndim} dimensions; images have three (N,H,W)')
     name = path.name.replace('images-idx3', 'labels-idx1')
-    beside = [path.with_name(n) for n in (name, name.removesuffix('.gz'), f'{name}.gz') if n != path.name]
+    beside = [path.with_name(n) for n in (name, name.removesuffix('.gz'), f'{name}.gz') if name != path.name]
     if labels is None: labels = next((p for p in beside if p.exists()), None)
     y = None if labels is None else read_idx(labels)
+    if y is not None and y.ndim != 1: raise ValueError(f'{labels}: holds an array of {y.ndim} dimensions; labels have one (N,)')
     if y is not None and len(y) != len(x): raise ValueError(f'{labels}: {len(y):,} labels for {len(x):,} images')
-    return cls(x, y, [f'{path.name.split("-images")[0]}/{i}' for i in range(len(x))])
+    if not x.size: raise ValueError(f'{path}: there is no image in an array of the shape {x.shape}')
+    return cls(x[:, None], y, [f'{path.name.split("-images")[0]}/{i}' for i in range(len(x))])
 
 # %% ../nbs/00_images.ipynb #3877823f
 def _find_kaggle(root):
@@ -312,7 +328,8 @@ def from_csv(cls:Images,
     except ValueError as e: raise ValueError(f'{path}: {_csv_mistake(path) or e}') from None
     if not x: raise ValueError(f'{path}: has a header and no rows')
     x, y = np.concatenate(x), None if label is None else np.concatenate(y)
-    return cls(x.reshape(-1, side, side), y, [str(i + 1) for i in range(len(x))])
+    try: return cls(x.reshape(-1, 1, side, side), y, [str(i + 1) for i in range(len(x))])
+    except ValueError as e: raise ValueError(f'{path}: {e}') from None
 
 # %% ../nbs/00_images.ipynb #f7e56eb9
 _formats = 'JPEG MPO PNG GIF TIFF WEBP AVIF JPEG2000 BMP DIB PPM PCX SGI SUN PSD FITS TGA'.split()
@@ -461,6 +478,18 @@ def _check_crop(crop):
     if not (0 <= left < right and 0 <= top < bottom):
         raise ValueError(f'a box is (left, top, right, bottom) with 0 ≤ left < right and 0 ≤ top < bottom, not {crop!r}')
 
+def _check_reading(size, channels, crop, ink):
+    "`size` as (height, width), unless it is None, and `channels`, one for ink unless it is said; a `ValueError` if pictures cannot be read so."
+    _check_crop(crop)
+    if ink not in (None, False, True): raise ValueError(f'ink is True or False, not {ink!r}')
+    if channels not in (None, 1, 3, 4): raise ValueError(f'images have 1, 3 or 4 channels, not {channels}')
+    if ink and channels == 4: raise ValueError('ink has 1 or 3 channels, not 4')
+    if size is not None:
+        size = (size, size) if isinstance(size, Integral) else tuple(size)
+        if len(size) != 2 or not all(isinstance(s, Integral) and s > 0 for s in size): raise ValueError(f'{"×".join(map(str, size))} is no size for an image')
+        size = tuple(int(s) for s in size)
+    return size, channels or (1 if ink else None)
+
 def _name(path):
     "The name of `path` as text that can be written; bytes that are not UTF-8 as `\\xff`."
     return os.fsencode(path.as_posix()).decode(errors='backslashreplace')
@@ -490,14 +519,9 @@ def from_folder(cls:Images,
 
     Links to files are read, links to folders not followed, and of a file of several pictures the first is taken. A picture has at most
     `Image.MAX_IMAGE_PIXELS` (89 million). `ValueError` if nothing can be read."""
-    _check_crop(crop)
-    if ink not in (None, False, True): raise ValueError(f'ink is True or False, not {ink!r}')
-    if ink and channels == 4: raise ValueError('ink has 1 or 3 channels, not 4')
-    if ink: channels = channels or 1
+    size, channels = _check_reading(size, channels, crop, ink)
     found, path = _image_files(path), Path(path)
-    if channels not in (None, 1, 3, 4): raise ValueError(f'images have 1, 3 or 4 channels, not {channels}')
-    size = _median_size(found, crop) if size is None else (size, size) if isinstance(size, int) else tuple(size)
-    if min(size) < 1: raise ValueError(f'{size[0]}×{size[1]} is no size for an image')
+    size = size or _median_size(found, crop)
     read = _read_all(found, size, channels or 3, crop, ink, progress)
     names = [_name(p.relative_to(path)) for p in found]
     skipped = [(n, x) for n, x in zip(names, read) if isinstance(x, str)]
@@ -577,9 +601,12 @@ def _inside(x, page, box):
 def find_frame(
     picture, # a plot: path, Pillow image, or array (H,W), (H,W,C) or (C,H,W) as `Images` takes it
 ):
-    "The inside of a plot's axes as (left, top, right, bottom) in pixels, as Pillow counts them; a ValueError if it has no frame."
+    "The inside of a plot's axes as (left, top, right, bottom) in pixels, as Pillow counts them; a ValueError if it has no frame, or cannot be read."
     name = f'{picture}: ' if isinstance(picture, (str, Path)) else ''
-    if name: picture = Image.open(picture)
+    if name:
+        try:
+            with _opened(picture) as im: picture = np.asarray(_upright(im))
+        except Exception as e: raise ValueError(f'{name}{_why(e)}') from None
     if not isinstance(picture, Image.Image):
         x = _as_bytes(np.asarray(picture)[None])[0].transpose(1, 2, 0)
         picture = Image.fromarray(x[..., 0] if x.shape[2] == 1 else x)
@@ -665,7 +692,9 @@ def read_images(
     if str(source) == 'mnist': return mnist('all')
     if not path.exists(): raise ValueError(f'{path}: there is no such file or folder')
     if path.is_dir(): return Images.from_idx(path)
-    return Images.from_csv(path, progress=progress) if '.csv' in path.suffixes else Images.from_idx(path)
+    Image.init()
+    if Image.EXTENSION.get(path.suffix.lower()) in _formats: raise ValueError(f'{path}: is one picture; give the folder that it is in')
+    return Images.from_csv(path, progress=progress) if '.csv' in [s.lower() for s in path.suffixes] else Images.from_idx(path)
 
 # %% ../nbs/00_images.ipynb #ed25eee6
 def to_channels(

@@ -8,9 +8,9 @@ __all__ = ['amp_mode', 'StopAtNaN', 'keep_memory', 'AutoencoderLearner', 'autoen
            'sweep', 'save', 'read_json', 'load', 'Resume']
 
 # %% ../nbs/03_learner.ipynb #ac91425f
-import csv, ctypes, hashlib, json, os, time
-from contextlib import nullcontext, suppress
-from functools import cache
+import csv, ctypes, hashlib, json, os, re, secrets, time, weakref
+from contextlib import contextmanager, nullcontext, suppress
+from functools import cache, wraps
 from importlib import import_module
 from importlib.metadata import version
 from inspect import isgenerator
@@ -76,6 +76,11 @@ def keep_memory():
 class AutoencoderLearner(Learner):
     "fastai's `Learner`; within a batch only those callbacks are called that have something to do, and training can begin at `first_epoch`."
     first_epoch = 0
+    @wraps(Learner.fit)
+    def fit(self, *args, **kwargs):
+        self.first_epoch = 0                             # if one that was to go on has failed before it began
+        return super().fit(*args, **kwargs)
+
     def _do_fit(self):
         first, self.first_epoch = self.first_epoch, 0
         for self.epoch in range(first, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
@@ -202,9 +207,11 @@ class BCEWithLogits:
         *_, last = model.modules()
         if not isinstance(last, nn.Sigmoid): raise ValueError(f'{type(model).__name__} ends in a {type(last).__name__}; logits are what goes into a sigmoid')
         self.logits = None
-        last.register_forward_pre_hook(self._listen)
+        weakref.finalize(self, last.register_forward_pre_hook(partial(self._listen, weakref.ref(self))).remove)      # the network does not keep it
 
-    def _listen(self, m, inp): self.logits = inp[0]
+    @staticmethod
+    def _listen(loss, m, inp):
+        if loss() is not None: loss().logits = inp[0]
 
     def __call__(self, pred, yb):
         logits, self.logits = self.logits, None
@@ -258,13 +265,14 @@ def write_whole(
 ):
     "Write `data` to `path` in one step: after a crash there is the old file or the new one, never a part."
     path = Path(path)
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
+    part = path.with_name(f'.{path.name}.{os.getpid()}{secrets.randbits(32):010}.part')            # of this process, on this machine
     try:
         with open(part, 'wb') as f:
             for x in data if isgenerator(data) else [data]: f.write(x.encode() if isinstance(x, str) else x)
             f.flush()
             os.fsync(f.fileno())
         os.replace(part, path)
+    except OSError as e: raise OSError(e.errno, e.strerror, str(path)) if e.errno and e.filename in (None, str(part)) else e from None
     finally: part.unlink(missing_ok=True)
     with suppress(OSError):                              # not every system can be told to keep the new name as well
         folder = os.open(path.parent, os.O_RDONLY)
@@ -272,11 +280,24 @@ def write_whole(
         finally: os.close(folder)
     return path
 
+@contextmanager
+def _alone(out):
+    "Complain if another process is at work in the folder `out`; it goes unnoticed where files cannot be locked."
+    try: import fcntl
+    except ImportError: return (yield)
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        try: fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError: raise ValueError(f'{out}: another run is at work there') from None
+        except OSError: pass
+        yield
+    finally: os.close(folder)
+
 def sweep(
     *folders, # in which nobody is writing now
 ):
     "Take away what processes that were killed in `write_whole` have left half-written."
-    for part in (p for folder in folders for p in Path(folder).glob('.*.part')): part.unlink(missing_ok=True)
+    for part in (p for folder in folders for p in Path(folder).glob('.*.part') if re.search(r'\.\d+\.part$', p.name)): part.unlink(missing_ok=True)
 
 # %% ../nbs/03_learner.ipynb #883d6c98
 def _needs(who, what, module, extra):

@@ -113,6 +113,7 @@ def fit_map(
         how['initialization'] = np.array(start, dtype=float)
         logging.getLogger('openTSNE.tsne').setLevel(logging.ERROR)               # it would warn that this is no small beginning
     elif np.ptp(latents, axis=0).max() == 0: how['initialization'] = 'random'      # all alike: no direction to begin with
+    elif latents.shape[1] == 1: how['initialization'] = np.column_stack([(latents - latents.mean())/latents.std(), np.random.default_rng(seed).normal(size=len(latents))])*1e-4
     with _steps(progress, early + n_iter, before=min(100, len(latents)//100)) as told:       # to look up neighbours takes about so many
         tsne = TSNE(perplexity=perplexity, early_exaggeration_iter=early, n_iter=n_iter,
                     exaggeration=exaggeration, random_state=seed, n_jobs=n_jobs, **how, **told)
@@ -183,7 +184,7 @@ def _room(ax, texts, font):
 def _write_names(ax, xy, labels, groups, names):
     "Write each group's name at its heart, in its colour with a white rim, no two over each other."
     if not groups: return
-    texts, font = [str(names[l] if names is not None else l) for l in groups], mpl.font_manager.FontProperties(size=16 if len(xy) >= 1000 else 11, weight='bold')
+    texts, font = [str(names.get(l, l) if isinstance(names, dict) else l if names is None else names[l]) for l in groups], mpl.font_manager.FontProperties(size=16 if len(xy) >= 1000 else 11, weight='bold')
     room = _room(ax, texts, font)
     least = (room[:, None] + room)/2
     for l, text, spot in zip(groups, texts, _apart([_heart(xy[labels == l]) for l in groups], least)):
@@ -249,7 +250,7 @@ def _fit_torchdr(latents, seed, perplexity, n_iter, exaggeration, progress, star
     x = x - x.mean(0)
     x, n = x/(x.std() or 1), len(x)
     early = 100 if start is None else 0
-    init = torch.as_tensor(start, device=x.device) if start is not None else 'pca' if np.ptp(latents, axis=0).max() else 'normal'
+    init = torch.as_tensor(start, device=x.device) if start is not None else 'pca' if np.ptp(latents, axis=0).max() and latents.shape[1] > 1 else 'normal'
     def distances(x, k, return_indices):
         d2, i = _nearest(x, x, int(k), itself=True)
         return d2 + 1e-6*max(d2.mean(), 1)*torch.arange(1, int(k) + 1, device=x.device), i     # of many alike, one is nearer by a hair
