@@ -80,14 +80,14 @@ def _network(name, images, n_latent):
 
 def _figures(images, errors, found):
     "What there is to say about a run, in numbers; those that need labels only if there are some."
-    from cae.clusters import clustering_accuracy, knn_accuracy
+    from cae.clusters import _labelled, clustering_accuracy, knn_accuracy
     from sklearn.metrics import normalized_mutual_info_score
     res = dict(mse=float(errors.mean()), groups=found.n_clusters, in_no_group=float((found.labels < 0).mean()), refinement=found.rounds)
     if images.labels is None: return res
-    k = min(10, len(images) - 1)
-    return res | dict(map_knn_accuracy=knn_accuracy(found.map.xy, images.labels, k=k),
-                      clustering_accuracy=clustering_accuracy(images.labels, found.labels),
-                      nmi=float(normalized_mutual_info_score(images.labels, found.labels)))
+    xy, groups, labels = _labelled(images.labels, found.map.xy, found.labels)
+    if len(labels) < 2: return res
+    return res | dict(map_knn_accuracy=knn_accuracy(xy, labels, k=min(10, len(xy) - 1)), clustering_accuracy=clustering_accuracy(labels, groups),
+                      nmi=float(normalized_mutual_info_score(labels, groups)))
 
 def _table(**columns):
     "The columns as the text of a CSV file."
@@ -113,7 +113,7 @@ def _read_npy(path):
 def _labels(images):
     "What is known of each image, in words if there are any; otherwise nothing."
     known, names = images.labels, images.classes
-    return '' if known is None else [names[i] if names else i for i in known]
+    return '' if known is None else ['' if i < 0 else names[i] if names else i for i in known]
 
 def _write_skipped(path, images):
     "The table of the images that could not be read; one of a run before this goes away."
@@ -132,11 +132,13 @@ def _neighbours_csv(images, near):
     names = np.array(images.names, dtype=object)
     return _table(name=names, **{f'neighbour{k + 1}': names[col] for k, col in enumerate(near.T)})
 
-def _finished_files(images, card, report):
+_files = ['model.json', 'model.safetensors', 'latents.npy', 'images.csv', 'neighbours.csv', 'card.csv', 'skipped.csv',
+          *(f'{name}.png' for name in ('map', 'groups', 'unsure', 'reproductions', 'neighbours', 'losses', 'confusion')), 'map.html', 'report.html', 'report.json']
+
+def _finished_files(images, card):
     "What a folder of answers holds, in the order in which it is written."
-    drawn = ['map', 'groups', 'unsure', 'reproductions', 'neighbours', 'losses'] + ['confusion']*(images.labels is not None)
-    tables = ['latents.npy', 'images.csv', 'neighbours.csv'] + ['card.csv']*(card is not None) + ['skipped.csv']*bool(images.skipped)
-    return ['model.json', 'model.safetensors', *tables, *(f'{name}.png' for name in drawn), 'map.html', 'report.html', 'report.json']
+    without = {'card.csv': card is None, 'skipped.csv': not images.skipped, 'confusion.png': images.labels is None}
+    return [name for name in _files if not without.get(name)]
 
 def _headline(report):
     "A run in one line."
@@ -147,7 +149,7 @@ def _write(out, images, learn, losses, found, errors, near, card, report, progre
     "Leave everything in the folder `out`, each file whole, the report last; `progress` wraps the files."
     from cae.explorer import figure_png, pictures, save_explorer, save_report
     from cae.learner import save, write_whole
-    title, shown, facts = Path(report['source']).name, [], {k: v for k, v in report.items() if k not in ('files', 'settings')}
+    title, shown, facts = Path(report['source']).name or Path(report['source']).resolve().name, [], {k: v for k, v in report.items() if k not in ('files', 'settings')}
     drawn = pictures(images, found, learn, losses, near)
     def picture(path):
         name, about, ax = next(drawn)
@@ -217,22 +219,29 @@ class _Run:
     def __init__(self, out, settings): self.out, self.folder, self.settings = Path(out), Path(out)/'.unfinished', settings
     def path(self, name): return self.folder/name
 
-    def _known(self, path, schema, what):
-        "The JSON at `path`, None if there is no such file; a `ValueError` if it is not as `schema` says, or of another run, in words `what`."
+    def _known(self, path, schema, what, ours=True):
+        "The JSON at `path`, None if there is no such file; a `ValueError` if it is not as `schema` says, or, unless it need not be `ours`, of another run, in words `what`."
         from cae.learner import _checked, read_json
         if not path.exists(): return None
         try:
             old = read_json(path, _about_settings, 'a run of discover')
-            if other := _other(self.settings, old['settings']): raise ValueError(f'{self.out}: holds {what} ({other})')
+            if other := _other(self.settings, old['settings']):
+                if not ours: return None
+                raise ValueError(f'{self.out}: holds {what} ({other})')
             return _checked(old, path, schema, 'a run of discover')
         except ValueError as e: raise ValueError(f'{e}; choose another folder with --out, or lose that one with --anew') from None
 
     def begun(self): return self._known(self.path('run.json'), _about_begun, 'a run that was cut off')
-    def answers(self): return self._known(self.out/'report.json', _about_answers, 'the answers of another run')
+    def answers(self):
+        "The report of this run; that of another one does not count while this one is at work in its place."
+        return self._known(self.out/'report.json', _about_answers, 'the answers of another run', ours=not self.begun())
 
     def check(self):
-        "Complain if there are answers, or parts of them, of another run."
-        self.begun(), self.answers()
+        "Complain if there are answers, or parts of them, of another run, or files with their names that no run has left."
+        begun, answers = self.begun(), self.answers()
+        if begun or answers: return
+        if alien := [name for name in _files if (self.out/name).exists()]:
+            raise ValueError(f'{self.out}: holds {alien[0]}, which no run has left there; choose another folder with --out, or lose it with --anew')
 
     def finished(self):
         "The report, if all answers are there already."
@@ -269,18 +278,7 @@ class _Run:
         "Take away what was kept if nothing was finished."
         if self.folder.is_dir() and {p.name for p in self.folder.iterdir()} <= {'run.json'}: self.forget()
 
-@contextmanager
-def _alone(out):
-    "Complain if another process is at work in the folder `out`; it goes unnoticed where files cannot be locked."
-    try: import fcntl
-    except ImportError: return (yield)
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        try: fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError: raise ValueError(f'{out}: another run is at work there') from None
-        except OSError: pass
-        yield
-    finally: os.close(folder)
+
 
 # %% ../nbs/11_cli.ipynb #8f1f7469
 def _text(path):
@@ -448,13 +446,14 @@ def discover_images(
     asked = dict(version=_version(), model=model, n_latent=n_latent, epochs=epochs, seed=seed, sample=sample)
     run = _Run(out, asked)
     if not anew: run.check()                                     # what can be refused is refused before an hour of reading
+    from cae.learner import _alone
     with _folder(out) as folder, _alone(folder):                 # made now, lest an hour's training find no place to go
         try: return _whole_job(source, folder, asked, anew, epochs, memory)
         finally: run.close()
 
 def _whole_job(source, out, asked, anew, epochs, memory):
     "`discover_images` in a folder where nobody else is at work; `asked` are the settings that make it another run."
-    from cae.learner import plan
+    from cae.learner import _needs, plan
     from fastai.torch_core import set_seed
     run, model, seed = _Run(out, asked), asked['model'], asked['seed']
     if anew and memory: run.forget()
@@ -465,6 +464,7 @@ def _whole_job(source, out, asked, anew, epochs, memory):
     if not anew:
         run.check()
         if done := run.finished(): return _done(run, done)
+    if len(images) > asked['sample']: _needs(f'placing more than {asked["sample"]:,} images', 'PyArrow', 'pyarrow', 'large')
     train, valid = _split(source, images)
     how = plan(train, framed=report['crop'] == 'frame', epochs=epochs, model=model)
     if asked['n_latent']: how |= dict(n_latent=asked['n_latent'])
@@ -481,7 +481,7 @@ def _whole_job(source, out, asked, anew, epochs, memory):
 def _done(run, report):
     "The report of a run that was finished before."
     run.forget()
-    print(f'{run.out} has the answers already; nothing was done again', flush=True)
+    print(f'{_text(run.out)} has the answers already; nothing was done again', flush=True)
     return report
 
 def _drawn(images, sample, path):
@@ -537,7 +537,7 @@ def _finish(run, learn, everything, seed, report, sample=None):
     report |= _figures(images, errors, found)
     with whole.no_bar(): report['valid_mse'] = float(whole.validate()[0])
     if sample is not None: _place_rest(run.out, learn, everything, found, sample, report)
-    report |= dict(files=['vectors.parquet', 'places.parquet']*(sample is not None) + _finished_files(images, card, report), settings=run.settings)
+    report |= dict(files=['vectors.parquet', 'places.parquet']*(sample is not None) + _finished_files(images, card), settings=run.settings)
     with _Step(dict(seconds={}), 'writing') as step: _write(run.out, images, learn, losses, found, errors, near, card, report, progress=step.of)
     run.forget()
 
@@ -594,6 +594,7 @@ def _vectors_file(source, out):
         raise ValueError(f'{out}: is something else; choose another name with --out')
     if out.suffix == '.parquet': return out
     names = out.with_suffix('.csv')
+    if out != names and out.exists() and not names.exists(): raise ValueError(f'{out}: is not a file that vectorize has left, or the names beside it are gone; choose another name with --out')
     if Path(source).resolve() in (out.resolve(), names.resolve()): raise ValueError(f'{out}: would be written over {source}; choose another name with --out')
     ours = b'name\n' if out != names else b'name,z0'
     if names.exists() and not names.read_bytes().startswith(ours): raise ValueError(f'{names}: is another table; choose another name with --out')
@@ -610,14 +611,17 @@ def _write_vectors(out, images, latents):
 def _write_parts(network, source, how, out, report):
     "Leave vectors as Parquet files in the folder `out`, never all in memory; pictures are decoded into a file there on the way. Both go on where they were cut off."
     from cae.images import infer_reading
-    from cae.large import store_images, vectorize_to
-    if infer_reading(source):
-        with _Step(report, 'decoding') as step: images = store_images(source, out/'.images', progress=step.of, **how)
-        report |= dict(images=len(images), skipped=len(images.skipped))
-    else: images = _read_for(network, source, how, report)
-    with _Step(report, 'vectorizing') as step: vectorize_to(network, images, out, progress=step.of)
-    _write_skipped(out.with_name(f'{out.stem}-skipped.csv'), images)
-    shutil.rmtree(out/'.images', ignore_errors=True)
+    from cae.large import _arrow, store_images, vectorize_to
+    from cae.learner import _alone
+    _arrow()                                                     # which is missed before the decoding and not after it
+    with _folder(out), _alone(out):
+        if infer_reading(source):
+            with _Step(report, 'decoding') as step: images = store_images(source, out/'.images', progress=step.of, **how)
+            report |= dict(images=len(images), skipped=len(images.skipped))
+        else: images = _read_for(network, source, how, report)
+        with _Step(report, 'vectorizing') as step: vectorize_to(network, images, out, progress=step.of)
+        _write_skipped(out.with_name(f'{out.stem}-skipped.csv'), images)
+        shutil.rmtree(out/'.images', ignore_errors=True)
 
 def vectorize_images(
     model, # a network kept by `save`, with or without an ending; or the folder of a run
@@ -860,7 +864,7 @@ def _summary(report, out):
 def _discover(args, tell):
     try: report = discover_images(args.source, args.out, args.model, args.n_latent, args.epochs, args.seed, args.anew, args.sample, args.memory)
     except KeyboardInterrupt:
-        if (Path(args.out)/'.unfinished').exists(): _error(f'what is finished is kept in {args.out}; the same command goes on from there')
+        if (Path(args.out)/'.unfinished').exists(): _error(f'what is finished is kept in {args.out}; the same command{", without --anew,"*args.anew} goes on from there')
         raise
     tell(report, _summary(report, args.out))
 
@@ -974,9 +978,17 @@ def _do(argv):
     with warnings.catch_warnings(), _output(args):
         try: args.run(args, tell)
         except BrokenPipeError: raise
-        except (ValueError, OSError, FloatingPointError) as e:
+        except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as e:
             _error((str(e).splitlines() or [type(e).__name__])[-1].strip())        # fastai puts a line of its own before ours
             return 1
+        except (MemoryError, RuntimeError) as e:
+            if not _is_memory(e): raise
+            _error('there is not enough memory; how much pictures of a folder may take can be said to discover with --memory')
+            return 1
+
+def _is_memory(e):
+    "Does the exception `e` say that memory has run out, on the computer or on its GPU?"
+    return isinstance(e, MemoryError) or type(e).__name__ == 'OutOfMemoryError' or "can't allocate memory" in str(e)
 
 def _unheard():
     "The exit code if nobody reads our output any more; what is still to be said goes nowhere."
@@ -988,6 +1000,7 @@ def main(
 ):
     "The command `cae`; returns its exit code."
     came = []
+    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='replace')         # what a terminal has no letter for becomes a ?
     try:
         with _stoppable() as came:
             try: return _do(argv) or 0

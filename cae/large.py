@@ -12,9 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 import numpy as np
 from .images import *
-from .images import _check_crop, _evenly, _image_files, _median_size, _name, _read_all
+from .images import _check_reading, _evenly, _image_files, _median_size, _name, _read_all
 from .learner import *
-from .learner import _needs, _weights
+from .learner import _alone, _needs, _weights
 from .latents import *
 from .latents import _network
 from .clusters import *
@@ -67,10 +67,9 @@ def _reading_of(path, files, labels, how):
     res = dict(size=None, channels=None, crop=None, ink=False) | infer_reading(path)
     if other := set(how) - set(res): raise TypeError(f'store_images has no {min(other)!r}; pictures are read by {", ".join(res)}')
     res |= {k: v for k, v in how.items() if v is not None}
-    _check_crop(res['crop'])
+    size, channels = _check_reading(**res)
     if not isinstance(res['crop'], str | None): res['crop'] = np.asarray(res['crop']).tolist()           # a box, as JSON gives it back
-    size = res['size'] or _median_size(files, res['crop'])
-    return res | dict(size=[size, size] if isinstance(size, int) else [int(s) for s in size], channels=res['channels'] or 3, ink=bool(res['ink']), labels=labels)
+    return res | dict(size=list(size or _median_size(files, res['crop'])), channels=channels or 3, ink=bool(res['ink']), labels=labels)
 
 def _decoded(files, path, how):
     "The pictures that could be read, uint8 (n,C,H,W), and the note of this part."
@@ -105,8 +104,12 @@ def store_images(
     path, to = Path(path), Path(to)
     files = _image_files(path)
     how = _reading_of(path, files, labels, how)
-    about = dict(format='cae images', written_by=version('cae'), how=how, files=len(files), listing=_listing(files, path))
+    about = dict(format='cae images', written_by=version('cae'), how=how, folder=_name(path).split('/')[-1], files=len(files), listing=_listing(files, path))
     (to/'parts').mkdir(parents=True, exist_ok=True)
+    with _alone(to): return _stored(path, to, files, how, about, budget, progress)
+
+def _stored(path, to, files, how, about, budget, progress):
+    "`store_images` in the folder `to`, where nobody else is at work."
     _same(to/'images.json', _about_store, 'images', about, lambda old, new: _differ(old['how'], new['how']) or ('other files' if old['listing'] != new['listing'] else ''))
     bytes_each = how['channels']*how['size'][0]*how['size'][1]
     good, end = _good_parts(to, bytes_each)
@@ -133,7 +136,7 @@ def open_images(
     size = (to/'pixels.u8').stat().st_size
     if size != np.prod(shape, dtype=np.int64) or check and len(_good_parts(to, size//len(names))[0]) != len(parts):
         raise ValueError(f'{to/"pixels.u8"}: not the pixels that were written; store_images mends it')
-    parents = [Path(n).parent.name for n in names] if about['how']['labels'] else []
+    parents = [Path(n).parent.name or about.get('folder', '') for n in names] if about['how']['labels'] else []
     classes = sorted(set(parents)) or None
     number = {c: i for i, c in enumerate(classes or [])}
     return Images(np.memmap(to/'pixels.u8', np.uint8, 'r', shape=shape), [number[p] for p in parents] or None, names, classes, skipped)
@@ -154,22 +157,41 @@ def _collection_hash(images):
     let_go(mapped_file(images.pixels))
     return hashlib.sha256('\n'.join(images.names).encode(errors='backslashreplace') + some.tobytes()).hexdigest()
 
-def _write_parquet(path, latents=None, **columns):
-    "Leave a table at `path`, whole; `latents` (N,n) become a column of lists of one length."
-    pa = _needs('writing vectors in parts', 'PyArrow', 'pyarrow', 'large')
-    pq = _needs('writing vectors in parts', 'PyArrow', 'pyarrow.parquet', 'large')
+def _pixels_hash(images):
+    "The SHA-256 of all pixels, of a mapped file in parts of 16 MB."
+    res, n = hashlib.sha256(), max(1, 2**24//images.pixels[0].size)
+    for i in range(0, len(images), n):
+        res.update(np.ascontiguousarray(images.pixels[i:i+n]).data)
+        let_go(mapped_file(images.pixels))
+    return res.hexdigest()
+
+def _arrow(module='pyarrow'): return _needs('writing vectors in parts', 'PyArrow', module, 'large')
+
+def _write_parquet(path, latents=None, about=None, **columns):
+    "Leave a table at `path`, whole; `latents` (N,n) become a column of lists of one length, and `about` is a dict of what else is to be known."
+    pa, pq = _arrow(), _arrow('pyarrow.parquet')
     if latents is not None: columns['latents'] = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(latents).ravel()), latents.shape[1])
     out = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), out)
+    pq.write_table(pa.table(columns).replace_schema_metadata(about), out)
     return write_whole(path, out.getvalue())
 
 def _part_path(folder, k): return Path(folder)/f'{k:06}.parquet'
 
+def _part_of(images, part, k):
+    "The images of file number `k`: a window, where a slice would be a copy."
+    return Images(images.pixels[k*part:(k + 1)*part], names=images.names[k*part:(k + 1)*part])
+
 def _make_part(model, images, folder, part, k, bs):
     "Write file number `k` of `vectorize_to`."
-    here = slice(k*part, (k + 1)*part)
-    some = Images(images.pixels[here], names=images.names[here])      # a window, where `images[here]` would be a copy
-    _write_parquet(_part_path(folder, k), vectorize(model, some, bs), name=some.names)
+    some = _part_of(images, part, k)
+    _write_parquet(_part_path(folder, k), vectorize(model, some, bs), dict(pixels=_pixels_hash(some)), name=some.names)
+
+def _check_part(images, folder, part, k):
+    "Complain if file number `k` has the vectors of other images."
+    path = _part_path(folder, k)
+    try: noted = (_arrow('pyarrow.parquet').read_schema(path).metadata or {}).get(b'pixels', b'').decode()
+    except (OSError, ValueError): return                 # whoever reads it says what is wrong with it
+    if noted != _pixels_hash(_part_of(images, part, k)): raise ValueError(f'{path}: holds the vectors of other images; choose another folder, or take that one away')
 
 def vectorize_to(
     model, # a network or a `Learner`
@@ -180,9 +202,10 @@ def vectorize_to(
     bs:int=1024, # images in a batch
     progress=noop, # wraps the files, as `tqdm` does; default nothing is shown
 ):
-    """The latents of `images` as Parquet files in `folder`, and a `Vectors` of them if all are there now; files that are there already are left as they are.
+    """The latents of `images` as Parquet files in `folder`, and a `Vectors` of them if all are there now; files that are there already are compared with the images and left as they are.
 
     A `ValueError` if `folder` holds vectors of other images, or of another network. Needs PyArrow (`cae[large]`)."""
+    _arrow()                                             # or else the files would be missed only after the first of them was made
     folder, model = Path(folder), _network(model)
     about = dict(format='cae vectors', written_by=version('cae'), images=len(images), part=part, n_latent=model.n_latent, weights=_weights_hash(model), collection=_collection_hash(images))
     folder.mkdir(parents=True, exist_ok=True)
@@ -190,7 +213,10 @@ def vectorize_to(
         {k: old[k] for k in ('images', 'part', 'n_latent')}, {k: new[k] for k in ('images', 'part', 'n_latent')}) or
         ('another network' if old['weights'] != new['weights'] else 'other images' if old['collection'] != new['collection'] else ''))
     count = -(-len(images)//part)
-    for k in progress([k for k in (range(count) if parts is None else parts) if not _part_path(folder, k).exists()]): _make_part(model, images, folder, part, k, bs)
+    mine = range(count) if parts is None else parts
+    for k in mine:
+        if _part_path(folder, k).exists(): _check_part(images, folder, part, k)
+    for k in progress([k for k in mine if not _part_path(folder, k).exists()]): _make_part(model, images, folder, part, k, bs)
     if not all(_part_path(folder, k).exists() for k in range(count)): return None
     sweep(folder)
     return Vectors(folder)
@@ -222,7 +248,7 @@ class Vectors:
         path, n, start = _part_path(self.folder, k), self.n_latent, k*self.about['part']
         try: table = pq.read_table(path, columns=['name', 'latents'])
         except (OSError, ValueError, KeyError) as e: raise ValueError(f'{path}: not a part of vectors ({" ".join(str(e).split())[:200]})') from None
-        latents = table['latents'].combine_chunks().flatten().to_numpy()
+        latents = np.array(table['latents'].combine_chunks().flatten())      # a copy, since Arrow's own memory is not to be written to
         if len(table) != min(self.about['part'], len(self) - start) or latents.size != n*len(table): raise ValueError(f'{path}: not the part of vectors that belongs there')
         return start, table['name'].to_pylist(), latents.reshape(-1, n)
 
@@ -248,8 +274,8 @@ def discover_sample(
     i, latents = vectors.sample(n, seed)
     return discover(latents, seed=seed, progress=progress, **kwargs), i
 
-_about_places = dict(type='object', required=['format', 'written_by', 'groups', 'map', 'vectors'], properties=dict(
-    format=dict(const='cae places'), written_by=dict(type='string'), groups=dict(type='integer', minimum=0), map=dict(type='string'), vectors=dict(type='string')))
+_about_places = dict(type='object', required=['format', 'written_by', 'groups', 'map', 'vectors', 'collection'], properties=dict(
+    format=dict(const='cae places'), written_by=dict(type='string'), groups=dict(type='integer', minimum=0), map=dict(type='string'), vectors=dict(type='string'), collection=dict(type='string')))
 
 def place_to(
     found:Groups, # of a sample
@@ -260,11 +286,11 @@ def place_to(
 ):
     """All images on the map and in the groups of a sample, as Parquet files in `folder`: columns `name` (str), `x`, `y` (floats), `cluster` (int, −1 for none), `sampled` (bool); their paths are returned.
 
-    Those of the sample are where they are; each other one is placed by its neighbours among them. Files that are there already are left as they are; a `ValueError` if they are of another map."""
+    Those of the sample are where they are; each other one is placed by its neighbours among them. Files that are there already are left as they are; a `ValueError` if they are of another map, or of other images."""
     folder = Path(folder)
-    about = dict(format='cae places', written_by=version('cae'), groups=found.n_clusters, map=hashlib.sha256(np.ascontiguousarray(found.map.xy).data).hexdigest(), vectors=vectors.about['weights'])
+    about = dict(format='cae places', written_by=version('cae'), groups=found.n_clusters, map=hashlib.sha256(np.ascontiguousarray(found.map.xy).data).hexdigest(), vectors=vectors.about['weights'], collection=vectors.about['collection'])
     folder.mkdir(parents=True, exist_ok=True)
-    _same(folder/'_places.json', _about_places, 'places', about, lambda old, new: 'another map' if _differ(old, {k: new[k] for k in ('groups', 'map', 'vectors')}) else '')
+    _same(folder/'_places.json', _about_places, 'places', about, lambda old, new: 'another map' if _differ(old, {k: new[k] for k in ('groups', 'map', 'vectors')}) else 'other images' if old['collection'] != new['collection'] else '')
     paths = [_part_path(folder, k) for k in range(vectors.n_parts)]
     for k in progress([k for k, p in enumerate(paths) if not p.exists()]):
         start, names, latents = vectors.read(k)

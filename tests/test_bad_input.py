@@ -1,6 +1,6 @@
 "Bad input gets one line that names the file and what is wrong with it, no traceback, and nothing is written."
-import gzip, json, shutil
-import numpy as np, pytest
+import gzip, json, shutil, sys
+import numpy as np, pytest, torch
 from PIL import Image
 from conftest import cae, write_idx
 
@@ -86,6 +86,36 @@ def test_a_loss_that_is_not_a_number_is_one_line(monkeypatch, capsys, tmp_path, 
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1 and said[0].startswith('cae: the loss is') and 'try a tenth' in said[0]
 
+def test_what_is_in_the_way_is_named_and_stays(tmp_path, idx, capsys):
+    from cae.cli import main
+    (tmp_path/'map.png').write_text('mine')
+    assert main(['discover', str(idx/'few-images-idx3-ubyte'), '--out', str(tmp_path)]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and 'holds map.png, which no run has left there' in said[0]
+    assert [p.name for p in tmp_path.iterdir()] == ['map.png'] and (tmp_path/'map.png').read_text() == 'mine'
+
+def test_what_is_missing_is_missed_before_the_work(tmp_path, idx, capsys, monkeypatch):
+    from cae.cli import main
+    monkeypatch.setitem(sys.modules, 'pyarrow', None)                       # as where it is not installed
+    assert main(['discover', str(idx/'few-images-idx3-ubyte'), '--out', str(tmp_path/'out'), '--sample', '20']) == 1
+    out, err = capsys.readouterr()
+    assert len(err.splitlines()) == 1 and "PyArrow: pip install 'cae[large]'" in err and 'epoch' not in out and not (tmp_path/'out').exists()
+
+@pytest.mark.parametrize('error', [MemoryError(), torch.OutOfMemoryError('CUDA out of memory')])
+def test_no_memory_is_one_line(error, tmp_path, idx, capsys, monkeypatch):
+    import cae.cli
+    def full(*args): raise error
+    monkeypatch.setattr(cae.cli, 'discover_images', full)
+    assert cae.cli.main(['discover', str(idx/'few-images-idx3-ubyte'), '--out', str(tmp_path/'out')]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and 'not enough memory' in said[0]
+
+def test_a_bug_is_not_taken_for_bad_input(tmp_path, idx, monkeypatch):
+    import cae.cli
+    def wrong(*args): raise RuntimeError('something is wrong with the program')
+    monkeypatch.setattr(cae.cli, 'discover_images', wrong)
+    with pytest.raises(RuntimeError): cae.cli.main(['discover', str(idx/'few-images-idx3-ubyte'), '--out', str(tmp_path/'out')])
+
 # What was written to be read back
 
 RUN = '--model', 'seed', '--epochs', '1', '--sample', '20', '--memory', '.0001'
@@ -149,6 +179,7 @@ def test_a_damaged_note_is_one_line(path, key, wrong, read, left):
 def test_a_damaged_report_is_told_by_the_command_and_lost_with_anew(left, tmp_path, capsys):
     from cae.cli import main
     shutil.copytree(left/'out', tmp_path/'out')
+    shutil.rmtree(tmp_path/'out'/'.unfinished')          # where a run is at work, another one's report does not count
     (tmp_path/'out'/'report.json').write_text('{"settings": {}}')
     files = sorted(tmp_path.rglob('*'))
     words = ['discover', str(left/'pictures'), '--out', str(tmp_path/'out'), *RUN, '--quiet']

@@ -53,12 +53,20 @@ def test_what_cannot_be_vectorized(run, idx, tmp_path):
     (tmp_path/'large').mkdir()
     np.savetxt(tmp_path/'large.csv', np.zeros((3, 16), int), delimiter=',', fmt='%d', comments='', header=','.join(f'pixel{i}' for i in range(16)))
     (tmp_path/'mine.csv').write_text('mine\n')
+    np.save(tmp_path/'theirs.npy', np.arange(3))
     for words, says in (((run[1]/'modell', few), 'modell.json: there is no such file'), ((run[1], 'nowhere'), 'nowhere: there is no such file or folder'),
                         ((run[1], few, '--out', 'v.txt'), '.npy or .csv'), ((run[1], few, '--out', 'mine.npy'), 'mine.csv: is another table'),
+                        ((run[1], few, '--out', 'theirs.npy'), 'theirs.npy: is not a file that vectorize has left'),
                         ((run[1], 'mine.csv', '--out', 'mine.npy'), 'would be written over mine.csv'), ((run[1], 'large.csv', '--out', 'new/v.npy'), 'takes images of 28×28, these are 4×4')):
         res = cae('vectorize', *words, cwd=tmp_path)
         assert res.returncode == 1 and len(res.stderr.splitlines()) == 1 and says in res.stderr, res.stderr
-    assert {p.name for p in tmp_path.iterdir()} == {'large', 'large.csv', 'mine.csv'} and (tmp_path/'mine.csv').read_text() == 'mine\n'
+    assert {p.name for p in tmp_path.iterdir()} == {'large', 'large.csv', 'mine.csv', 'theirs.npy'} and (tmp_path/'mine.csv').read_text() == 'mine\n'
+    assert np.load(tmp_path/'theirs.npy').tolist() == [0, 1, 2]
+
+def test_a_terminal_with_few_letters(run, idx, tmp_path):
+    p = start('vectorize', run[1], idx/'few-images-idx3-ubyte', '--out', 'v.npy', cwd=tmp_path, env=os.environ | dict(PYTHONIOENCODING='ascii'))
+    out, err = p.communicate()
+    assert p.returncode == 0 and not err and '300 vectors' in out and out.isascii(), err
 
 # place
 

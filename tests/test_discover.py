@@ -128,6 +128,15 @@ def test_same_seed_same_bits(run, idx):
         assert (idx/'again'/name).read_bytes() == (run[1]/name).read_bytes(), name
         assert (idx/'other'/name).read_bytes() != (run[1]/name).read_bytes(), name
 
+def test_one_number_for_an_image_and_a_folder_called_dot(tmp_path, digits, monkeypatch):
+    from cae.cli import main
+    (tmp_path/'scans').mkdir()
+    for i, x in enumerate(digits.pixels[:30, 0]): Image.fromarray(x).save(tmp_path/'scans'/f'{i}.png')
+    monkeypatch.chdir(tmp_path/'scans')
+    assert main(['discover', '.', '--out', '../out', '--n-latent', '1', '--epochs', '1', '--quiet']) == 0
+    assert np.load(tmp_path/'out'/'latents.npy').shape == (30, 1)
+    assert all('<title>scans</title>' in (tmp_path/'out'/page).read_text() for page in ('map.html', 'report.html'))
+
 def test_a_folder_with_a_broken_picture(tmp_path, digits):
     (tmp_path/'scans'/'deep').mkdir(parents=True)
     for i, x in enumerate(digits.pixels[:40, 0]): Image.fromarray(x).resize((40 + i, 50)).save(tmp_path/'scans'/'deep'/f'{i:02}.png')

@@ -205,11 +205,14 @@ needs_proc = pytest.mark.skipif(not os.path.exists('/proc/self/fd'), reason='nee
 @needs_proc
 def test_a_file_is_on_the_disk_before_it_gets_its_name(order, tmp_path):
     "Its bytes, then the name, then the folder: a power cut leaves the old file or the new one."
+    parts = set()
     for data in (b'old', b'new'*10_000):
         write_whole(tmp_path/'a', data)
-        part = f'.a.{os.getpid()}.part'
-        assert order == [('sync', part, len(data)), ('replace', part, 'a'), ('sync', tmp_path.name, None)]
+        part = order[0][1]
+        parts.add(part)
+        assert re.fullmatch(rf'\.a\.{os.getpid()}\d+\.part', part) and order == [('sync', part, len(data)), ('replace', part, 'a'), ('sync', tmp_path.name, None)]
         order.clear()
+    assert len(parts) == 2                               # on a drive that several machines share another one's process may have the same number
 
 @needs_proc
 def test_pixels_are_on_the_disk_before_their_note(order, tmp_path):
@@ -234,6 +237,21 @@ def test_another_run_is_refused_and_named(undisturbed, place):
     write_idx(place/'other-images-idx3-ubyte', np.zeros((240, 28, 28), np.uint8))
     res = cae('discover', 'other-images-idx3-ubyte', '--out', 'undisturbed', '--epochs', 8, cwd=place)
     assert res.returncode == 1 and 'other images' in res.stderr.splitlines()[-1], res.stderr
+
+def test_anew_can_be_cut_off_too(idx, tmp_path, monkeypatch, capsys):
+    "An old run is at the place until the new one has its answers; and what the new one has done is kept."
+    import cae.cli
+    out, words = tmp_path/'out', ['discover', str(idx/'few-images-idx3-ubyte'), '--out', str(tmp_path/'out'), '--model', 'seed', '--epochs']
+    assert cae.cli.main([*words, '1']) == 0
+    old = (out/'report.json').read_text()
+    with monkeypatch.context() as m:
+        def cut(*args): raise KeyboardInterrupt
+        m.setattr(cae.cli, '_finish', cut)
+        with pytest.raises(KeyboardInterrupt): cae.cli.main([*words, '2', '--anew'])
+    assert 'the same command, without --anew, goes on from there' in capsys.readouterr().err and (out/'report.json').read_text() == old
+    assert cae.cli.main([*words, '1']) == 1 and 'holds a run that was cut off (epochs 2, not 1)' in capsys.readouterr().err
+    assert cae.cli.main([*words, '2']) == 0 and 'epoch 1:' not in capsys.readouterr().out
+    assert json.loads((out/'report.json').read_text())['epochs'] == 2 and not (out/'.unfinished').exists()
 
 def test_labels_are_not_seen_while_it_is_taught(undisturbed, place):
     "The same digits with shuffled labels, in a run that teaches itself: nothing else is another, bit for bit."
