@@ -219,7 +219,7 @@ def bands_images(
     if len(black):
         first = bands[black[0]].name
         warnings.warn(f'{len(black)} of {len(bands)} pictures are black, no band in {tuple(window)} eV; the first: {first}')
-    return Images(pixels, names=[b.name for b in bands], **kwargs)
+    return Images(pixels[:, None], names=[b.name for b in bands], **kwargs)
 
 # %% ../nbs/08_bands.ipynb #270f5725
 @dataclass

@@ -132,6 +132,7 @@ def _neighbours_csv(images, near):
     names = np.array(images.names, dtype=object)
     return _table(name=names, **{f'neighbour{k + 1}': names[col] for k, col in enumerate(near.T)})
 
+_folders = 'vectors.parquet', 'places.parquet'                   # where some were drawn by chance
 _files = ['model.json', 'model.safetensors', 'latents.npy', 'images.csv', 'neighbours.csv', 'card.csv', 'skipped.csv',
           *(f'{name}.png' for name in ('map', 'groups', 'unsure', 'reproductions', 'neighbours', 'losses', 'confusion')), 'map.html', 'report.html', 'report.json']
 
@@ -149,7 +150,7 @@ def _write(out, images, learn, losses, found, errors, near, card, report, progre
     "Leave everything in the folder `out`, each file whole, the report last; `progress` wraps the files."
     from cae.explorer import figure_png, pictures, save_explorer, save_report
     from cae.learner import save, write_whole
-    title, shown, facts = Path(report['source']).name or Path(report['source']).resolve().name, [], {k: v for k, v in report.items() if k not in ('files', 'settings')}
+    title, shown, facts = Path(report['source']).resolve().name, [], {k: v for k, v in report.items() if k not in ('files', 'settings')}
     drawn = pictures(images, found, learn, losses, near)
     def picture(path):
         name, about, ax = next(drawn)
@@ -195,7 +196,7 @@ def _version():
 def _other(settings, old):
     "In which of `settings` an older run differs, in words; nothing if it does not."
     return ', '.join('other images' if k == 'images' else f'{k.replace("_", "-")} {"by default" if old.get(k) is None else old[k]}, not {"by default" if v is None else v}'
-                     for k, v in settings.items() if old.get(k) != v)
+                     for k, v in settings.items() if old.get(k) != v and (k != 'images' or k in old))         # of a run that was cut off while it read
 
 def _fingerprint(images):
     "The SHA-256 of pixels, names and labels."
@@ -209,38 +210,37 @@ def _fingerprint(images):
 
 _number, _count = dict(type='number'), dict(type='integer', minimum=0)
 _about_settings = dict(type='object', required=['settings'], properties=dict(settings=dict(type='object')))
-_about_begun = dict(required=['seconds'], properties=dict(seconds=dict(type='object', additionalProperties=_number)))
+_about_begun = dict(required=['seconds'], properties=dict(anew=dict(type='boolean'), seconds=dict(type='object', additionalProperties=_number)))
 _about_answers = dict(required=['files', 'images', 'skipped', 'groups', 'in_no_group', 'mse', 'valid_mse'], dependentRequired=dict(clustering_accuracy=['map_knn_accuracy']), properties=dict(
     files=dict(type='array', items=dict(type='string'), minItems=1), images=_count, skipped=_count, groups=_count, in_no_group=_number,
     mse=_number, valid_mse=_number, clustering_accuracy=_number, map_knn_accuracy=_number))
 
 class _Run:
     "What is finished of a run whose answers go to the folder `out`, so that it can be taken up again."
-    def __init__(self, out, settings): self.out, self.folder, self.settings = Path(out), Path(out)/'.unfinished', settings
+    def __init__(self, out, settings, anew=False): self.out, self.folder, self.settings, self.anew = Path(out), Path(out)/'.unfinished', settings, anew
     def path(self, name): return self.folder/name
 
-    def _known(self, path, schema, what, ours=True):
-        "The JSON at `path`, None if there is no such file; a `ValueError` if it is not as `schema` says, or, unless it need not be `ours`, of another run, in words `what`."
+    def _known(self, path, schema, what):
+        "The JSON at `path`, None if there is no such file; a `ValueError` if it is not as `schema` says, or of another run, in words `what`."
         from cae.learner import _checked, read_json
         if not path.exists(): return None
         try:
             old = read_json(path, _about_settings, 'a run of discover')
-            if other := _other(self.settings, old['settings']):
-                if not ours: return None
-                raise ValueError(f'{self.out}: holds {what} ({other})')
+            if other := _other(self.settings, old['settings']): raise ValueError(f'{self.out}: holds {what} ({other})')
             return _checked(old, path, schema, 'a run of discover')
         except ValueError as e: raise ValueError(f'{e}; choose another folder with --out, or lose that one with --anew') from None
 
     def begun(self): return self._known(self.path('run.json'), _about_begun, 'a run that was cut off')
     def answers(self):
-        "The report of this run; that of another one does not count while this one is at work in its place."
-        return self._known(self.out/'report.json', _about_answers, 'the answers of another run', ours=not self.begun())
+        "The report of this run; one that was there when it was begun anew does not count."
+        if (self.begun() or {}).get('anew'): return None
+        return self._known(self.out/'report.json', _about_answers, 'the answers of another run')
 
     def check(self):
         "Complain if there are answers, or parts of them, of another run, or files with their names that no run has left."
         begun, answers = self.begun(), self.answers()
         if begun or answers: return
-        if alien := [name for name in _files if (self.out/name).exists()]:
+        if alien := [name for name in (*_files, *_folders) if (self.out/name).exists()]:
             raise ValueError(f'{self.out}: holds {alien[0]}, which no run has left there; choose another folder with --out, or lose it with --anew')
 
     def finished(self):
@@ -248,18 +248,25 @@ class _Run:
         report = self.answers()
         return report if report and all((self.out/name).exists() for name in report['files']) else None
 
+    def claim(self):
+        "Say whose the folder is before anything is kept in it."
+        self.folder.mkdir(exist_ok=True)
+        if not self.path('run.json').exists(): self.note(dict(seconds={}))
+
     def begin(self, report):
         "Take up what is there; `report` gets the seconds that it took."
         self.folder.mkdir(exist_ok=True)
         from cae.learner import sweep
         sweep(self.out, self.folder)
-        if old := self.begun(): report['seconds'] |= {k: round(v + report['seconds'].get(k, 0), 2) for k, v in old['seconds'].items()}
+        if old := self.begun():
+            report['seconds'] |= {k: round(v + report['seconds'].get(k, 0), 2) for k, v in old['seconds'].items()}
+            self.anew |= old.get('anew', False)
         self.note(report)
 
     def note(self, report):
         "Keep the settings, and how long what is finished took."
         from cae.learner import write_whole
-        write_whole(self.path('run.json'), json.dumps(dict(settings=self.settings, seconds=report['seconds'])))
+        write_whole(self.path('run.json'), json.dumps(dict(settings=self.settings, seconds=report['seconds'], anew=self.anew)))
 
     def once(self, name, make, write, read):
         "What the file called `name` holds; made and kept if there is no such file."
@@ -277,8 +284,6 @@ class _Run:
     def close(self):
         "Take away what was kept if nothing was finished."
         if self.folder.is_dir() and {p.name for p in self.folder.iterdir()} <= {'run.json'}: self.forget()
-
-
 
 # %% ../nbs/11_cli.ipynb #8f1f7469
 def _text(path):
@@ -429,6 +434,10 @@ def _chance(n, most, seed):
     import numpy as np
     return np.sort(np.random.default_rng(seed).choice(n, most, replace=False)) if n > most else None
 
+def _asked(model, n_latent, epochs, seed, sample):
+    "The settings that make it another run."
+    return dict(version=_version(), model=model, n_latent=n_latent, epochs=epochs, seed=seed, sample=sample)
+
 def discover_images(
     source='mnist', # 'mnist', a folder of pictures or of IDX files, a Kaggle CSV, or an IDX file
     out='out', # folder for the answers, made if it is not there
@@ -443,7 +452,7 @@ def discover_images(
     "The whole job on the images of `source`; everything is left in `out`, and the report is returned as a dict. A `ValueError` if `out` holds another run."
     if sample < 10: raise ValueError(f'a map needs a sample of at least 10 images, not {sample}')
     _check_places(source, out)
-    asked = dict(version=_version(), model=model, n_latent=n_latent, epochs=epochs, seed=seed, sample=sample)
+    asked = _asked(model, n_latent, epochs, seed, sample)
     run = _Run(out, asked)
     if not anew: run.check()                                     # what can be refused is refused before an hour of reading
     from cae.learner import _alone
@@ -455,12 +464,13 @@ def _whole_job(source, out, asked, anew, epochs, memory):
     "`discover_images` in a folder where nobody else is at work; `asked` are the settings that make it another run."
     from cae.learner import _needs, plan
     from fastai.torch_core import set_seed
-    run, model, seed = _Run(out, asked), asked['model'], asked['seed']
+    run, model, seed = _Run(out, asked, anew), asked['model'], asked['seed']
     if anew and memory: run.forget()
+    if memory: run.claim()                                       # since the decoding is kept, too
     report = dict(source=_text(source), seed=seed, model=model, seconds={})
     set_seed(seed, reproducible=True)
     images = _collection(source, model, report, memory and (run.path('images'), int(memory*2**30)))
-    run = _Run(out, asked | dict(images=_fingerprint(images)))
+    run = _Run(out, asked | dict(images=_fingerprint(images)), anew)
     if not anew:
         run.check()
         if done := run.finished(): return _done(run, done)
@@ -471,7 +481,7 @@ def _whole_job(source, out, asked, anew, epochs, memory):
     network = _fitting(model, images, source, how['n_latent'])
     print(_chosen(report | how), flush=True)
     if anew and not memory: run.forget()
-    for name in ('vectors.parquet', 'places.parquet')*anew: shutil.rmtree(out/name, ignore_errors=True)
+    for path in [out/name for name in _folders]*anew: path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
     run.begin(report)
     learn = _train(network, train, valid, how, seed, report, run.path('training.safetensors'))
     run.note(report)
@@ -537,7 +547,7 @@ def _finish(run, learn, everything, seed, report, sample=None):
     report |= _figures(images, errors, found)
     with whole.no_bar(): report['valid_mse'] = float(whole.validate()[0])
     if sample is not None: _place_rest(run.out, learn, everything, found, sample, report)
-    report |= dict(files=['vectors.parquet', 'places.parquet']*(sample is not None) + _finished_files(images, card), settings=run.settings)
+    report |= dict(files=[*_folders]*(sample is not None) + _finished_files(images, card), settings=run.settings)
     with _Step(dict(seconds={}), 'writing') as step: _write(run.out, images, learn, losses, found, errors, near, card, report, progress=step.of)
     run.forget()
 
@@ -861,10 +871,15 @@ def _summary(report, out):
         lines.append(f'by the labels: {report["clustering_accuracy"]:.1%} in the right group; 10-NN on the map {report["map_knn_accuracy"]:.1%}')
     return '\n'.join(lines + _say_skipped(report, 'skipped.csv') + [f'all of it is in {out}'])
 
+def _is_kept(args):
+    "Is something there of the run that was asked for, and not of another one?"
+    try: return _Run(args.out, _asked(args.model, args.n_latent, args.epochs, args.seed, args.sample)).begun() is not None
+    except ValueError: return False
+
 def _discover(args, tell):
     try: report = discover_images(args.source, args.out, args.model, args.n_latent, args.epochs, args.seed, args.anew, args.sample, args.memory)
     except KeyboardInterrupt:
-        if (Path(args.out)/'.unfinished').exists(): _error(f'what is finished is kept in {args.out}; the same command{", without --anew,"*args.anew} goes on from there')
+        if _is_kept(args): _error(f'what is finished is kept in {args.out}; the same command{", without --anew,"*args.anew} goes on from there')
         raise
     tell(report, _summary(report, args.out))
 
@@ -983,7 +998,7 @@ def _do(argv):
             return 1
         except (MemoryError, RuntimeError) as e:
             if not _is_memory(e): raise
-            _error('there is not enough memory; how much pictures of a folder may take can be said to discover with --memory')
+            _error('there is not enough memory' + '; with --memory the pictures of a folder need no more than is said'*(args.command == 'discover'))
             return 1
 
 def _is_memory(e):

@@ -160,6 +160,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         X, shape = _as_rows(X)
         if None not in (shape, self.shape_) and _chw(shape) != _chw(self.shape_): raise ValueError(f'learnt were images of the shape {self.shape_}, these have {shape}')
         X = validate_data(self, X, reset=False)
+        if shape is None and _last(self.shape_ or ()): X = _as_rows(X.reshape(-1, *self.shape_))[0]
         return vectorize(self.model_, self._images(X, 64), bs=64)[:len(X)]
 
     def inverse_transform(self, X):

@@ -68,7 +68,9 @@ def _as_labels(labels, classes):
     y = np.asarray(labels)
     if y.dtype == object: y = np.array(y.tolist())
     if y.ndim != 1: raise ValueError(f'labels have the shape (N,), not {y.shape}')
-    if y.dtype.kind not in 'biuf': raise ValueError(f'labels are whole numbers, not like {y[0].item()!r}; what they mean goes into `classes`')
+    if y.dtype.kind not in 'biuf':
+        odd = next(v for v in y.tolist() if not isinstance(v, (int, float)))
+        raise ValueError(f'labels are whole numbers, −1 where nobody knows, and not like {odd!r}; what they mean goes into `classes`')
     with np.errstate(invalid='ignore'): whole = y.astype(np.int64)
     bad = np.flatnonzero((whole != y) | (whole < -1))
     if len(bad): raise ValueError(f'labels are whole numbers from 0 on, or −1 for none; {len(bad)} of {len(y)} are not, the first is {y[bad[0]]} of image number {bad[0]}')
@@ -81,13 +83,14 @@ class Images:
         pixels, # images: uint8 or whole numbers in [0, 255], or floats in [0, 1]; (N,H,W), (N,C,H,W) or (N,H,W,C)
         labels=None, # a whole number per image, if somebody knows them, −1 where nobody does; (N,)
         names:list=None, # a name per image; default their numbers
-        classes:list=None, # what the labels mean: `classes[label]` is a str
+        classes:list=None, # what the labels mean, a list or a dict by label; then `.classes[label]` is a str
         skipped:list=(), # (name, reason) of images that could not be read
     ):
         self.pixels, self.skipped = _as_bytes(pixels), list(skipped)
         for what, have in (('labels', labels), ('names', names)):
             if have is not None and len(have) != len(self): raise ValueError(f'{len(self)} images need {len(self)} {what}, not {len(have)}')
         self.names = [str(n) for n in (range(len(self)) if names is None else names)]
+        if isinstance(classes, dict): classes = [classes.get(i, i) for i in range(max(classes, default=-1) + 1)]
         self.classes = None if classes is None else [str(c) for c in classes]
         self.labels = None if labels is None else _as_labels(labels, self.classes)
 
@@ -110,10 +113,11 @@ class Images:
 # %% ../nbs/00_images.ipynb #6186e336
 @patch
 def __add__(self:Images, other:Images):
-    "Both collections as one; the labels are kept if both have them and mean the same by them."
+    "Both collections as one; the labels are kept if both have them, or the same classes, and mean the same by them."
     if self.pixels.shape[1:] != other.pixels.shape[1:]: raise ValueError(f'cannot join {self!r} and {other!r}')
-    both = self.labels is not None and other.labels is not None and self.classes == other.classes
-    return Images(np.concatenate([self.pixels, other.pixels]), np.concatenate([self.labels, other.labels]) if both else None,
+    parts = [np.full(len(x), -1) if x.labels is None and x.classes else x.labels for x in (self, other)]
+    both = self.classes == other.classes and all(p is not None for p in parts)
+    return Images(np.concatenate([self.pixels, other.pixels]), np.concatenate(parts) if both else None,
                   self.names + other.names, self.classes if both else None, self.skipped + other.skipped)
 
 # %% ../nbs/00_images.ipynb #e6fa4d51
@@ -121,13 +125,13 @@ _bad_gzip = (EOFError, zlib.error, gzip.BadGzipFile)
 
 def _unfolding(path, *args, **kwargs):
     "The file at `path`, opened as it is or, if its name ends in .gz, unfolding."
-    return (gzip.open if path.suffix == '.gz' else open)(path, *args, **kwargs)
+    return (gzip.open if path.suffix.lower() == '.gz' else open)(path, *args, **kwargs)
 
 def _size(path):
     "The bytes that the file at `path` may hold; if it is gzipped, 64 MB and a hundred times its own (a bomb would hold a thousand times)."
     if path.exists() and not path.is_file(): raise ValueError(f'{path}: is not a file')      # opening a named pipe would wait for ever
     n = path.stat().st_size
-    return 2**26 + 100*n if path.suffix == '.gz' else n
+    return 2**26 + 100*n if path.suffix.lower() == '.gz' else n
 
 def _idx_parts(f, path, most):
     "The shape in the header of the open IDX file `f`, and at most one byte more than that promises, or than `most`."
@@ -261,7 +265,7 @@ def _find_kaggle(root):
 def _check_gzip(path):
     "Complain if the file at `path` is gzipped and damaged, or unfolds to more than `_size` allows."
     most = _size(path)
-    if path.suffix != '.gz': return
+    if path.suffix.lower() != '.gz': return
     try:
         with gzip.open(path) as f: over = sum(len(part) for part in iter(lambda: f.read(2**20) if f.tell() <= most else b'', b'')) > most
     except _bad_gzip as e: raise ValueError(f'{path}: a damaged gzip file ({e})') from None

@@ -22,7 +22,7 @@ from fastcore.basics import noop
 
 # %% ../nbs/09_large.ipynb #9fb388fa
 _about_store = dict(type='object', required=['format', 'written_by', 'how', 'files', 'listing'], properties=dict(
-    format=dict(const='cae images'), written_by=dict(type='string'), files=dict(type='integer', minimum=1), listing=dict(type='string'),
+    format=dict(const='cae images'), written_by=dict(type='string'), folder=dict(type='string'), files=dict(type='integer', minimum=1), listing=dict(type='string'),
     how=dict(type='object', required=['size', 'channels', 'crop', 'ink', 'labels'], properties=dict(
         size=dict(type='array', items=dict(type='integer', minimum=1), minItems=2, maxItems=2), channels=dict(enum=[1, 3, 4]), ink=dict(type='boolean'), labels=dict(type='boolean')))))
 _about_part = dict(type='object', required=['files', 'names', 'skipped', 'sha256'], properties=dict(
@@ -67,6 +67,7 @@ def _reading_of(path, files, labels, how):
     res = dict(size=None, channels=None, crop=None, ink=False) | infer_reading(path)
     if other := set(how) - set(res): raise TypeError(f'store_images has no {min(other)!r}; pictures are read by {", ".join(res)}')
     res |= {k: v for k, v in how.items() if v is not None}
+    if how.get('ink') is None and res['channels'] == 4: res['ink'] = False       # which has no fourth channel
     size, channels = _check_reading(**res)
     if not isinstance(res['crop'], str | None): res['crop'] = np.asarray(res['crop']).tolist()           # a box, as JSON gives it back
     return res | dict(size=list(size or _median_size(files, res['crop'])), channels=channels or 3, ink=bool(res['ink']), labels=labels)
@@ -152,7 +153,7 @@ _about_vectors = dict(type='object', required=['format', 'written_by', 'images',
     images=dict(type='integer', minimum=1), part=dict(type='integer', minimum=1), n_latent=dict(type='integer', minimum=1)))
 
 def _collection_hash(images):
-    "The SHA-256 of the names and of the pixels of 64 images from the first to the last; for those of all, all would have to be read."
+    "The SHA-256 of the names and of the pixels of 64 images from the first to the last; those of all are compared part by part, with what is there."
     some = images.pixels[_evenly(len(images), 64)]
     let_go(mapped_file(images.pixels))
     return hashlib.sha256('\n'.join(images.names).encode(errors='backslashreplace') + some.tobytes()).hexdigest()
@@ -186,12 +187,15 @@ def _make_part(model, images, folder, part, k, bs):
     some = _part_of(images, part, k)
     _write_parquet(_part_path(folder, k), vectorize(model, some, bs), dict(pixels=_pixels_hash(some)), name=some.names)
 
+def _noted(path):
+    "The hash of the pixels that the vectors in a file are of; nothing if it is damaged, of which whoever reads it complains."
+    try: return (_arrow('pyarrow.parquet').read_schema(path).metadata or {}).get(b'pixels', b'').decode()
+    except (OSError, ValueError): return ''
+
 def _check_part(images, folder, part, k):
-    "Complain if file number `k` has the vectors of other images."
+    "Complain if there is a file number `k` that has the vectors of other images."
     path = _part_path(folder, k)
-    try: noted = (_arrow('pyarrow.parquet').read_schema(path).metadata or {}).get(b'pixels', b'').decode()
-    except (OSError, ValueError): return                 # whoever reads it says what is wrong with it
-    if noted != _pixels_hash(_part_of(images, part, k)): raise ValueError(f'{path}: holds the vectors of other images; choose another folder, or take that one away')
+    if path.exists() and _noted(path) not in ('', _pixels_hash(_part_of(images, part, k))): raise ValueError(f'{path}: holds the vectors of other images; choose another folder, or take that one away')
 
 def vectorize_to(
     model, # a network or a `Learner`
@@ -213,9 +217,8 @@ def vectorize_to(
         {k: old[k] for k in ('images', 'part', 'n_latent')}, {k: new[k] for k in ('images', 'part', 'n_latent')}) or
         ('another network' if old['weights'] != new['weights'] else 'other images' if old['collection'] != new['collection'] else ''))
     count = -(-len(images)//part)
-    mine = range(count) if parts is None else parts
-    for k in mine:
-        if _part_path(folder, k).exists(): _check_part(images, folder, part, k)
+    mine = list(range(count) if parts is None else parts)
+    for k in mine: _check_part(images, folder, part, k)
     for k in progress([k for k in mine if not _part_path(folder, k).exists()]): _make_part(model, images, folder, part, k, bs)
     if not all(_part_path(folder, k).exists() for k in range(count)): return None
     sweep(folder)
@@ -277,6 +280,10 @@ def discover_sample(
 _about_places = dict(type='object', required=['format', 'written_by', 'groups', 'map', 'vectors', 'collection'], properties=dict(
     format=dict(const='cae places'), written_by=dict(type='string'), groups=dict(type='integer', minimum=0), map=dict(type='string'), vectors=dict(type='string'), collection=dict(type='string')))
 
+def _collection_of(vectors):
+    "The SHA-256 of what `vectors` note of the images that they are of."
+    return hashlib.sha256('\n'.join([vectors.about['collection'], *(_noted(_part_path(vectors.folder, k)) for k in range(vectors.n_parts))]).encode()).hexdigest()
+
 def place_to(
     found:Groups, # of a sample
     sample, # which images are in it, (n,) in order
@@ -288,7 +295,7 @@ def place_to(
 
     Those of the sample are where they are; each other one is placed by its neighbours among them. Files that are there already are left as they are; a `ValueError` if they are of another map, or of other images."""
     folder = Path(folder)
-    about = dict(format='cae places', written_by=version('cae'), groups=found.n_clusters, map=hashlib.sha256(np.ascontiguousarray(found.map.xy).data).hexdigest(), vectors=vectors.about['weights'], collection=vectors.about['collection'])
+    about = dict(format='cae places', written_by=version('cae'), groups=found.n_clusters, map=hashlib.sha256(np.ascontiguousarray(found.map.xy).data).hexdigest(), vectors=vectors.about['weights'], collection=_collection_of(vectors))
     folder.mkdir(parents=True, exist_ok=True)
     _same(folder/'_places.json', _about_places, 'places', about, lambda old, new: 'another map' if _differ(old, {k: new[k] for k in ('groups', 'map', 'vectors')}) else 'other images' if old['collection'] != new['collection'] else '')
     paths = [_part_path(folder, k) for k in range(vectors.n_parts)]

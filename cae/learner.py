@@ -8,7 +8,7 @@ __all__ = ['amp_mode', 'StopAtNaN', 'keep_memory', 'AutoencoderLearner', 'autoen
            'sweep', 'save', 'read_json', 'load', 'Resume']
 
 # %% ../nbs/03_learner.ipynb #ac91425f
-import csv, ctypes, hashlib, json, os, re, secrets, time, weakref
+import csv, ctypes, hashlib, json, os, re, secrets, time
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache, wraps
 from importlib import import_module
@@ -74,7 +74,7 @@ def keep_memory():
     return bool(largest and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
 class AutoencoderLearner(Learner):
-    "fastai's `Learner`; within a batch only those callbacks are called that have something to do, and training can begin at `first_epoch`."
+    "fastai's `Learner`; within a batch only those callbacks are called that have something to do, and a callback can have training begin at `first_epoch`."
     first_epoch = 0
     @wraps(Learner.fit)
     def fit(self, *args, **kwargs):
@@ -199,6 +199,8 @@ def plot_histograms(
     return axs
 
 # %% ../nbs/03_learner.ipynb #8655576e
+def _note_logits(m, inp): m.logits = inp[0]
+
 class BCEWithLogits:
     "Binary cross-entropy of a network's answers and the images, computed from the numbers that go into its last sigmoid."
     def __init__(self,
@@ -206,15 +208,11 @@ class BCEWithLogits:
     ):
         *_, last = model.modules()
         if not isinstance(last, nn.Sigmoid): raise ValueError(f'{type(model).__name__} ends in a {type(last).__name__}; logits are what goes into a sigmoid')
-        self.logits = None
-        weakref.finalize(self, last.register_forward_pre_hook(partial(self._listen, weakref.ref(self))).remove)      # the network does not keep it
-
-    @staticmethod
-    def _listen(loss, m, inp):
-        if loss() is not None: loss().logits = inp[0]
+        self.last = last
+        if _note_logits not in last._forward_pre_hooks.values(): last.register_forward_pre_hook(_note_logits)
 
     def __call__(self, pred, yb):
-        logits, self.logits = self.logits, None
+        logits, self.last.logits = self.last.logits, None
         return F.binary_cross_entropy_with_logits(logits.float(), yb)
 
 # %% ../nbs/03_learner.ipynb #258c4791
@@ -273,7 +271,8 @@ def write_whole(
             os.fsync(f.fileno())
         os.replace(part, path)
     except OSError as e: raise OSError(e.errno, e.strerror, str(path)) if e.errno and e.filename in (None, str(part)) else e from None
-    finally: part.unlink(missing_ok=True)
+    finally:
+        with suppress(OSError): part.unlink()
     with suppress(OSError):                              # not every system can be told to keep the new name as well
         folder = os.open(path.parent, os.O_RDONLY)
         try: os.fsync(folder)

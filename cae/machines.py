@@ -13,7 +13,7 @@ from .images import *
 from .learner import *
 from .learner import _needs
 from .large import *
-from .large import _make_part, _part_path
+from .large import _check_part, _make_part, _part_path
 from fastai.learner import Learner
 from fastai.torch_core import distrib_barrier, num_distrib, rank_distrib
 from fastcore.basics import noop, patch
@@ -99,6 +99,7 @@ def vectorize_cluster(
     collection = open_images(images)
     vectorize_to(load(model), collection, folder, part, [], bs)     # refuses a folder of other vectors
     mark = (Path(folder)/'_vectors.json').read_text()               # whose they are: what a worker has from an older run may have lain at the same paths
+    for k in range(-(-len(collection)//part)): _check_part(collection, folder, part, k)
     waiting = [k for k in range(-(-len(collection)//part)) if not _part_path(folder, k).exists()]
     jobs = client.map(_vectorize_part, waiting, model=str(model), images=str(images), mark=mark, folder=str(folder), part=part, bs=bs, pure=False)
     done = as_completed(jobs)

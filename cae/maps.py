@@ -15,6 +15,7 @@ from fastcore.basics import noop
 from fastprogress.fastprogress import progress_bar
 from matplotlib.textpath import text_to_path
 from openTSNE import TSNE
+from openTSNE.initialization import pca
 from scipy.ndimage import gaussian_filter
 
 # %% ../nbs/05_maps.ipynb #95d06765
@@ -91,6 +92,14 @@ def _neighbours(n):
     "How many neighbours should count for each of `n` points, about: a fifth of the root of `n`, from 8 to 30."
     return min(30, max(8, n**.5/5))
 
+def _beginning(latents, seed):
+    "Where openTSNE's points begin: 'pca', by its own hand, or what takes its place where that cannot work."
+    spread = np.ptp(latents, axis=0).max()
+    if spread <= 1e-6*np.abs(latents).max(): return 'random'             # all alike, but for the last digit perhaps: no direction to begin with
+    x = (latents - latents.mean(0, dtype=float))/spread
+    if x.shape[1] == 1: return np.column_stack([x/x.std(), np.random.default_rng(seed).normal(size=len(x))])*1e-4
+    return pca(x, random_state=seed) if spread < .01*np.abs(latents).max() or spread < 1e-9 else 'pca'          # far away, or tiny: float32 would lose the differences
+
 def fit_map(
     latents, # (N,n_latent), or any other vectors, N at least 10
     seed:int=42, # of what is random in it
@@ -99,7 +108,7 @@ def fit_map(
     exaggeration:float=1.25, # how much stronger than in textbook t-SNE (1) attraction stays to the end
     progress=True, # show a progress bar? Or what wraps the steps as `tqdm` does
     start=None, # where each point lies to begin with, (N,2), on another map of the same images; the early steps are then left out
-    n_jobs:int=-1, # threads of openTSNE; default one for each core
+    n_jobs:int=None, # threads of openTSNE; default one for each core, and a single one for fewer than 2,000 points
     method:str=None, # 'opentsne' (CPU) or 'torchdr' (GPU if there is one); default as `map_method` says
 ):
     "The t-SNE `Map` of `latents` (van der Maaten and Hinton 2008); on the CPU the same seed and machine give the same map."
@@ -108,15 +117,12 @@ def fit_map(
     if start is not None and np.shape(start) != (len(latents), 2): raise ValueError(f'{len(latents)} latents cannot start at {np.shape(start)}')
     if method == 'torchdr': return _fit_torchdr(latents, seed, perplexity, n_iter, exaggeration, progress, start)
     if method != 'opentsne': raise ValueError(f"method is 'opentsne' or 'torchdr', not {method!r}")
-    early, how = 100 if start is None else 0, {}
-    if start is not None:
-        how['initialization'] = np.array(start, dtype=float)
-        logging.getLogger('openTSNE.tsne').setLevel(logging.ERROR)               # it would warn that this is no small beginning
-    elif np.ptp(latents, axis=0).max() == 0: how['initialization'] = 'random'      # all alike: no direction to begin with
-    elif latents.shape[1] == 1: how['initialization'] = np.column_stack([(latents - latents.mean())/latents.std(), np.random.default_rng(seed).normal(size=len(latents))])*1e-4
+    early = 100 if start is None else 0
+    if start is not None: logging.getLogger('openTSNE.tsne').setLevel(logging.ERROR)             # it would warn that this is no small beginning
+    first = np.array(start, dtype=float) if start is not None else _beginning(latents, seed)
     with _steps(progress, early + n_iter, before=min(100, len(latents)//100)) as told:       # to look up neighbours takes about so many
         tsne = TSNE(perplexity=perplexity, early_exaggeration_iter=early, n_iter=n_iter,
-                    exaggeration=exaggeration, random_state=seed, n_jobs=n_jobs, **how, **told)
+                    exaggeration=exaggeration, random_state=seed, n_jobs=n_jobs or (1 if len(latents) < 2000 else -1), initialization=first, **told)
         return Map(tsne.fit(latents))
 
 # %% ../nbs/05_maps.ipynb #dccb0f3a

@@ -253,6 +253,22 @@ def test_anew_can_be_cut_off_too(idx, tmp_path, monkeypatch, capsys):
     assert cae.cli.main([*words, '2']) == 0 and 'epoch 1:' not in capsys.readouterr().out
     assert json.loads((out/'report.json').read_text())['epochs'] == 2 and not (out/'.unfinished').exists()
 
+def test_anew_can_be_cut_off_while_it_reads(tmp_path, monkeypatch, capsys):
+    "What is decoded by then is kept, though an old run with the same settings is at the place."
+    import cae.cli, cae.large
+    (tmp_path/'pictures').mkdir()
+    for i, x in enumerate(mnist('test')[:30].pixels[:, 0]): Image.fromarray(x).save(tmp_path/'pictures'/f'{i:02}.png')
+    words = ['discover', str(tmp_path/'pictures'), '--out', str(tmp_path/'out'), '--epochs', '1', '--memory', '.0001']
+    assert cae.cli.main(words) == 0 and cae.cli.main(words) == 0 and 'has the answers already' in capsys.readouterr().out
+    def cut(*args, **how): store_images(*args, **how); raise KeyboardInterrupt
+    with monkeypatch.context() as m:
+        m.setattr(cae.large, 'store_images', cut)
+        with pytest.raises(KeyboardInterrupt): cae.cli.main([*words, '--anew'])
+    assert 'the same command, without --anew, goes on from there' in capsys.readouterr().err
+    monkeypatch.setattr('cae.large._decoded', None)          # nothing is decoded again
+    assert cae.cli.main(words) == 0 and 'has the answers already' not in capsys.readouterr().out
+    assert cae.cli.main(words) == 0 and 'has the answers already' in capsys.readouterr().out
+
 def test_labels_are_not_seen_while_it_is_taught(undisturbed, place):
     "The same digits with shuffled labels, in a run that teaches itself: nothing else is another, bit for bit."
     other = place/'shuffled'

@@ -16,7 +16,7 @@ const entry = (what, i) => entries(what).find(e => e.id === col[what][i])
 const percent = v => `${Math.round(v * 100)} %`
 const nothing = { group: 'no group', label: 'no label' }
 const facts = i => [
-  entry('group', i).id < 0 ? nothing.group : `group ${entry('group', i).name}`, classes && `label ${entry('label', i).name}`,
+  entry('group', i).id < 0 ? nothing.group : `group ${entry('group', i).name}`, classes && (entry('label', i).id < 0 ? nothing.label : `label ${entry('label', i).name}`),
   col.confidence && `confidence ${percent(col.confidence[i])}`, col.error && `error ${col.error[i].toPrecision(3)}`].filter(Boolean)
 const shown = i => !off.group.has(col.group[i]) && !(classes && off.label.has(col.label[i]))
 
