@@ -265,8 +265,9 @@ def test_anew_can_be_cut_off_while_it_reads(tmp_path, monkeypatch, capsys):
         m.setattr(cae.large, 'store_images', cut)
         with pytest.raises(KeyboardInterrupt): cae.cli.main([*words, '--anew'])
     assert 'the same command, without --anew, goes on from there' in capsys.readouterr().err
-    monkeypatch.setattr('cae.large._decoded', None)          # nothing is decoded again
-    assert cae.cli.main(words) == 0 and 'has the answers already' not in capsys.readouterr().out
+    with monkeypatch.context() as m:
+        m.setattr('cae.large._decoded', None)                # nothing is decoded again
+        assert cae.cli.main(words) == 0 and 'has the answers already' not in capsys.readouterr().out
     assert cae.cli.main(words) == 0 and 'has the answers already' in capsys.readouterr().out
 
 def test_labels_are_not_seen_while_it_is_taught(undisturbed, place):
