@@ -872,9 +872,10 @@ def _summary(report, out):
     return '\n'.join(lines + _say_skipped(report, 'skipped.csv') + [f'all of it is in {out}'])
 
 def _is_kept(args):
-    "Is something there of the run that was asked for, and not of another one?"
-    try: return _Run(args.out, _asked(args.model, args.n_latent, args.epochs, args.seed, args.sample)).begun() is not None
-    except ValueError: return False
+    "Is something there of the run that was asked for, and not of another one? Whoever presses Ctrl-C waits for nothing heavy to load."
+    try: old = json.loads((Path(args.out)/'.unfinished'/'run.json').read_text())['settings']
+    except (OSError, ValueError, LookupError, TypeError): return False
+    return isinstance(old, dict) and not _other(_asked(args.model, args.n_latent, args.epochs, args.seed, args.sample), old)
 
 def _discover(args, tell):
     try: report = discover_images(args.source, args.out, args.model, args.n_latent, args.epochs, args.seed, args.anew, args.sample, args.memory)
@@ -949,21 +950,25 @@ def _error(text):
 def _stoppable():
     "Inside, Ctrl-C and SIGTERM raise a `KeyboardInterrupt`, and again if it is swallowed; yields the list of those that came."
     came, over = [], threading.Event()
-    def stop(signum, frame):
-        if not came: threading.Thread(target=insist, daemon=True).start()
-        came.append(signum)
-        raise KeyboardInterrupt(signum)
-    def insist():
-        while not over.wait(1): again(came[0])
     def again(signum):                                           # to the main thread, which may be asleep
         if hasattr(signal, 'pthread_kill'): signal.pthread_kill(threading.main_thread().ident, signum)
         else: signal.raise_signal(signum)
+    def insist():
+        while not over.wait(1): again(came[0])
+    insisting = threading.Thread(target=insist, daemon=True)
+    def stop(signum, frame):
+        came.append(signum)
+        if len(came) == 1: insisting.start()
+        raise KeyboardInterrupt(signum)
     ours = [s for s in (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() and signal.getsignal(s) != signal.SIG_IGN]
     old = {s: signal.signal(s, stop) for s in ours}
     try: yield came
     finally:
         over.set()
-        for s, handler in old.items(): signal.signal(s, handler)
+        try:
+            if came: insisting.join()                            # a thread that wakes while Python ends may bring it down
+        finally:
+            for s, handler in old.items(): signal.signal(s, handler)
 
 def _tell(args, out):
     "What says a report on `out`: as JSON, in words, or not at all."
