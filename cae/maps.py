@@ -108,7 +108,7 @@ def fit_map(
     exaggeration:float=1.25, # how much stronger than in textbook t-SNE (1) attraction stays to the end
     progress=True, # show a progress bar? Or what wraps the steps as `tqdm` does
     start=None, # where each point lies to begin with, (N,2), on another map of the same images; the early steps are then left out
-    n_jobs:int=None, # threads of openTSNE; default one for each core, and a single one for fewer than 2,000 points
+    n_jobs:int=-1, # threads of openTSNE; default one for each core
     method:str=None, # 'opentsne' (CPU) or 'torchdr' (GPU if there is one); default as `map_method` says
 ):
     "The t-SNE `Map` of `latents` (van der Maaten and Hinton 2008); on the CPU the same seed and machine give the same map."
@@ -122,7 +122,7 @@ def fit_map(
     first = np.array(start, dtype=float) if start is not None else _beginning(latents, seed)
     with _steps(progress, early + n_iter, before=min(100, len(latents)//100)) as told:       # to look up neighbours takes about so many
         tsne = TSNE(perplexity=perplexity, early_exaggeration_iter=early, n_iter=n_iter,
-                    exaggeration=exaggeration, random_state=seed, n_jobs=n_jobs or (1 if len(latents) < 2000 else -1), initialization=first, **told)
+                    exaggeration=exaggeration, random_state=seed, n_jobs=n_jobs, initialization=first, **told)
         return Map(tsne.fit(latents))
 
 # %% ../nbs/05_maps.ipynb #dccb0f3a
