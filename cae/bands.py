@@ -13,6 +13,7 @@ from io import BytesIO
 from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt
 from .images import *
+from .images import _unfolded_size
 
 # %% ../nbs/08_bands.ipynb #637f79fa
 @dataclass(repr=False, eq=False)
@@ -137,8 +138,8 @@ def _from_eigenval(text, efermi, name):
     return Bands(_distances(rows[:, :3]), energies.transpose(2, 1, 0).reshape(-1, len(rows)) - _level(efermi), name=name)
 
 def _unfolded(raw):
-    "What the gzipped bytes `raw` unfold to: at most 64 MB and a hundred times as many (a bomb would be a thousand times)."
-    most = 2**26 + 100*len(raw)
+    "What the gzipped bytes `raw` unfold to, if that is not too much."
+    most = _unfolded_size(len(raw))
     res = gzip.GzipFile(fileobj=BytesIO(raw)).read(most + 1)
     if len(res) > most: raise ValueError(f'unfolds to more than {most:,} bytes')
     return res

@@ -80,14 +80,11 @@ def _network(name, images, n_latent):
 
 def _figures(images, errors, found):
     "What there is to say about a run, in numbers; those that need labels only if there are some."
-    from cae.clusters import _labelled, clustering_accuracy, knn_accuracy
-    from sklearn.metrics import normalized_mutual_info_score
+    from cae.clusters import _groups_by_labels
     res = dict(mse=float(errors.mean()), groups=found.n_clusters, in_no_group=float((found.labels < 0).mean()), refinement=found.rounds)
-    if images.labels is None: return res
-    xy, groups, labels = _labelled(images.labels, found.map.xy, found.labels)
-    if len(labels) < 2: return res
-    return res | dict(map_knn_accuracy=knn_accuracy(xy, labels, k=min(10, len(xy) - 1)), clustering_accuracy=clustering_accuracy(labels, groups),
-                      nmi=float(normalized_mutual_info_score(labels, groups)))
+    by = {} if images.labels is None else _groups_by_labels(found, images.labels)
+    told = dict(map_knn_accuracy='10-NN accuracy on the map', clustering_accuracy='accuracy of the groups', nmi='NMI of the groups')
+    return res | {name: float(by[measure]) for name, measure in told.items() if measure in by}
 
 def _table(**columns):
     "The columns as the text of a CSV file."
@@ -462,7 +459,8 @@ def discover_images(
 
 def _whole_job(source, out, asked, anew, epochs, memory):
     "`discover_images` in a folder where nobody else is at work; `asked` are the settings that make it another run."
-    from cae.learner import _needs, plan
+    from cae.large import _arrow
+    from cae.learner import plan
     from fastai.torch_core import set_seed
     run, model, seed = _Run(out, asked, anew), asked['model'], asked['seed']
     if anew and memory: run.forget()
@@ -474,7 +472,7 @@ def _whole_job(source, out, asked, anew, epochs, memory):
     if not anew:
         run.check()
         if done := run.finished(): return _done(run, done)
-    if len(images) > asked['sample']: _needs(f'placing more than {asked["sample"]:,} images', 'PyArrow', 'pyarrow', 'large')
+    if len(images) > asked['sample']: _arrow()                   # by which the rest is placed
     train, valid = _split(source, images)
     how = plan(train, framed=report['crop'] == 'frame', epochs=epochs, model=model)
     if asked['n_latent']: how |= dict(n_latent=asked['n_latent'])

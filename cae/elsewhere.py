@@ -15,6 +15,7 @@ from fastai.torch_core import no_random
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 from .images import *
+from .images import _channels_last
 from .models import *
 from .models import _check_size
 from .learner import *
@@ -85,15 +86,11 @@ def _as_rows(X):
     if getattr(X, 'ndim', 2) < 3: return X, None
     if X.ndim > 4: raise ValueError(f'images come as (N,H,W), (N,C,H,W) or (N,H,W,C); this array has the shape {tuple(X.shape)}')
     X, shape = np.asarray(X), tuple(X.shape[1:])
-    return (X.transpose(0, 3, 1, 2) if _last(shape) else X).reshape(len(X), -1), shape
-
-def _last(shape):
-    "Are the channels the last axis of an image of this `shape`?"
-    return len(shape) == 3 and shape[0] not in (1, 3, 4) and shape[2] in (1, 3, 4)
+    return (X.transpose(0, 3, 1, 2) if _channels_last(shape) else X).reshape(len(X), -1), shape
 
 def _chw(shape):
     "The `shape` of an image as (C,H,W)."
-    return (shape[2], *shape[:2]) if _last(shape) else (1,)*(3 - len(shape)) + shape
+    return (shape[2], *shape[:2]) if _channels_last(shape) else (1,)*(3 - len(shape)) + shape
 
 # %% ../nbs/12_elsewhere.ipynb #53cba7fb
 def _layout(n, shape, size, channels):
@@ -160,7 +157,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         X, shape = _as_rows(X)
         if None not in (shape, self.shape_) and _chw(shape) != _chw(self.shape_): raise ValueError(f'learnt were images of the shape {self.shape_}, these have {shape}')
         X = validate_data(self, X, reset=False)
-        if shape is None and _last(self.shape_ or ()): X = _as_rows(X.reshape(-1, *self.shape_))[0]
+        if shape is None and _channels_last(self.shape_ or ()): X = _as_rows(X.reshape(-1, *self.shape_))[0]
         return vectorize(self.model_, self._images(X, 64), bs=64)[:len(X)]
 
     def inverse_transform(self, X):
@@ -170,7 +167,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         if self.image_shape_[0] == 1: x = x.mean(1, keepdims=True)
         (lo, hi), x = self.range_, x.reshape(len(x), -1)[:, :self.n_features_in_]
         x, shape = lo + (hi - lo)*x, self.shape_ or x.shape[1:]
-        x = x.reshape(len(x), *_chw(shape)).transpose(0, 2, 3, 1) if _last(shape) else x.reshape(len(x), *shape)
+        x = x.reshape(len(x), *_chw(shape)).transpose(0, 2, 3, 1) if _channels_last(shape) else x.reshape(len(x), *shape)
         return x.round().astype(np.uint8) if self.dtype_ == np.uint8 else x
 
     def __sklearn_tags__(self):

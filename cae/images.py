@@ -45,6 +45,10 @@ def as_torch(
     "A tensor on the memory of `x`; not to be written to if `x` is not."
     with warnings.catch_warnings(action='ignore', category=UserWarning): return torch.from_numpy(x)
 
+def _channels_last(shape):
+    "Are the channels the last axis of an image of this `shape`?"
+    return len(shape) == 3 and shape[0] not in (1, 3, 4) and shape[2] in (1, 3, 4)
+
 def _as_bytes(x):
     "`x` as uint8 (N,C,H,W), from bytes, whole numbers in [0, 255] or floats in [0, 1], the channel axis second or last."
     x = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
@@ -52,7 +56,7 @@ def _as_bytes(x):
         raise ValueError(f'an array of the shape {x.shape} may be one picture in colour, or {len(x)} grey ones: write x[None] for the one, x[:, None] for the others')
     if x.ndim == 3: x = x[:, None]
     if x.ndim != 4: raise ValueError(f'images come as (N,H,W), (N,C,H,W) or (N,H,W,C); this array has the shape {x.shape}')
-    if x.shape[1] not in (1, 3, 4) and x.shape[3] in (1, 3, 4): x = x.transpose(0, 3, 1, 2)
+    if _channels_last(x.shape[1:]): x = x.transpose(0, 3, 1, 2)
     if x.shape[1] not in (1, 3, 4): raise ValueError(f'images have 1, 3 or 4 channels; this array has the shape {x.shape}')
     if 0 in x.shape: raise ValueError(f'there is no image in an array of the shape {x.shape}')
     if x.dtype == bool: x = x.astype(np.uint8) * 255
@@ -123,15 +127,21 @@ def __add__(self:Images, other:Images):
 # %% ../nbs/00_images.ipynb #e6fa4d51
 _bad_gzip = (EOFError, zlib.error, gzip.BadGzipFile)
 
+def _is_gzip(path): return path.suffix.lower() == '.gz'
+
 def _unfolding(path, *args, **kwargs):
     "The file at `path`, opened as it is or, if its name ends in .gz, unfolding."
-    return (gzip.open if path.suffix.lower() == '.gz' else open)(path, *args, **kwargs)
+    return (gzip.open if _is_gzip(path) else open)(path, *args, **kwargs)
+
+def _unfolded_size(n):
+    "The bytes that `n` gzipped ones may unfold to: 64 MB and a hundred times as many (a bomb would be a thousand times)."
+    return 2**26 + 100*n
 
 def _size(path):
-    "The bytes that the file at `path` may hold; if it is gzipped, 64 MB and a hundred times its own (a bomb would hold a thousand times)."
+    "The bytes that the file at `path` may hold, which are more if it is gzipped."
     if path.exists() and not path.is_file(): raise ValueError(f'{path}: is not a file')      # opening a named pipe would wait for ever
     n = path.stat().st_size
-    return 2**26 + 100*n if path.suffix.lower() == '.gz' else n
+    return _unfolded_size(n) if _is_gzip(path) else n
 
 def _idx_parts(f, path, most):
     "The shape in the header of the open IDX file `f`, and at most one byte more than that promises, or than `most`."
@@ -265,7 +275,7 @@ def _find_kaggle(root):
 def _check_gzip(path):
     "Complain if the file at `path` is gzipped and damaged, or unfolds to more than `_size` allows."
     most = _size(path)
-    if path.suffix.lower() != '.gz': return
+    if not _is_gzip(path): return
     try:
         with gzip.open(path) as f: over = sum(len(part) for part in iter(lambda: f.read(2**20) if f.tell() <= most else b'', b'')) > most
     except _bad_gzip as e: raise ValueError(f'{path}: a damaged gzip file ({e})') from None

@@ -99,8 +99,9 @@ def vectorize_cluster(
     collection = open_images(images)
     vectorize_to(load(model), collection, folder, part, [], bs)     # refuses a folder of other vectors
     mark = (Path(folder)/'_vectors.json').read_text()               # whose they are: what a worker has from an older run may have lain at the same paths
-    for k in range(-(-len(collection)//part)): _check_part(collection, folder, part, k)
-    waiting = [k for k in range(-(-len(collection)//part)) if not _part_path(folder, k).exists()]
+    count = -(-len(collection)//part)
+    for k in range(count): _check_part(collection, folder, part, k)
+    waiting = [k for k in range(count) if not _part_path(folder, k).exists()]
     jobs = client.map(_vectorize_part, waiting, model=str(model), images=str(images), mark=mark, folder=str(folder), part=part, bs=bs, pure=False)
     done = as_completed(jobs)
     for _ in progress(waiting): next(done).result()

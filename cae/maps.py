@@ -94,11 +94,11 @@ def _neighbours(n):
 
 def _beginning(latents, seed):
     "Where openTSNE's points begin: 'pca', by its own hand, or what takes its place where that cannot work."
-    spread = np.ptp(latents, axis=0).max()
-    if spread <= 1e-6*np.abs(latents).max(): return 'random'             # all alike, but for the last digit perhaps: no direction to begin with
+    spread, far = np.ptp(latents, axis=0).max(), max(latents.max(), -latents.min())
+    if spread <= 1e-6*far: return 'random'                                       # all alike, but for the last digit perhaps: no direction to begin with
+    if latents.shape[1] > 1 and spread >= max(.01*far, 1e-9): return 'pca'       # neither far away nor tiny, where float32 would lose the differences
     x = (latents - latents.mean(0, dtype=float))/spread
-    if x.shape[1] == 1: return np.column_stack([x/x.std(), np.random.default_rng(seed).normal(size=len(x))])*1e-4
-    return pca(x, random_state=seed) if spread < .01*np.abs(latents).max() or spread < 1e-9 else 'pca'          # far away, or tiny: float32 would lose the differences
+    return pca(x, random_state=seed) if x.shape[1] > 1 else np.column_stack([x/x.std(), np.random.default_rng(seed).normal(size=len(x))])*1e-4
 
 def fit_map(
     latents, # (N,n_latent), or any other vectors, N at least 10

@@ -15,8 +15,9 @@ const entries = what => what === 'label' ? classes : groups
 const entry = (what, i) => entries(what).find(e => e.id === col[what][i])
 const percent = v => `${Math.round(v * 100)} %`
 const nothing = { group: 'no group', label: 'no label' }
+const member = (what, { id, name }) => id < 0 ? nothing[what] : `${what} ${name}`
 const facts = i => [
-  entry('group', i).id < 0 ? nothing.group : `group ${entry('group', i).name}`, classes && (entry('label', i).id < 0 ? nothing.label : `label ${entry('label', i).name}`),
+  member('group', entry('group', i)), classes && member('label', entry('label', i)),
   col.confidence && `confidence ${percent(col.confidence[i])}`, col.error && `error ${col.error[i].toPrecision(3)}`].filter(Boolean)
 const shown = i => !off.group.has(col.group[i]) && !(classes && off.label.has(col.label[i]))
 
