@@ -944,19 +944,36 @@ def _error(text):
     "One line on the error stream, in place of a bar if one stands there."
     print((_line('') + '\r')*sys.stderr.isatty() + f'cae: {_plain(text)}', file=sys.stderr, flush=True)
 
+def _is_import(frame):
+    "Is an import going on in `frame`, or in what has called it since `main`?"
+    while frame and frame.f_code is not main.__code__:
+        if frame.f_code.co_filename.startswith('<frozen importlib'): return True
+        frame = frame.f_back
+    return False
+
+def _leave(signum):
+    "The end, at once and without clearing up."
+    _error('stopped')
+    os._exit(128 + signum)
+
 @contextmanager
 def _stoppable():
     "Inside, Ctrl-C and SIGTERM raise a `KeyboardInterrupt`, and again if it is swallowed; yields the list of those that came."
-    came, over = [], threading.Event()
+    came, over, raised = [], threading.Event(), -math.inf
     def again(signum):                                           # to the main thread, which may be asleep
         if hasattr(signal, 'pthread_kill'): signal.pthread_kill(threading.main_thread().ident, signum)
         else: signal.raise_signal(signum)
     def insist():
-        while not over.wait(1): again(came[0])
+        while not over.wait(.1): again(came[0])
     insisting = threading.Thread(target=insist, daemon=True)
     def stop(signum, frame):
+        nonlocal raised
+        imports = _is_import(frame)
+        if imports and not hasattr(sys.modules.get('cae.learner'), 'write_whole'): _leave(signum)           # without which nothing was written
         came.append(signum)
         if len(came) == 1: insisting.start()
+        if imports or time.monotonic() < raised + 1: return      # what clears up has a second
+        raised = time.monotonic()
         raise KeyboardInterrupt(signum)
     ours = [s for s in (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() and signal.getsignal(s) != signal.SIG_IGN]
     old = {s: signal.signal(s, stop) for s in ours}

@@ -18,8 +18,6 @@ from pathlib import Path
 
 import matplotlib as mpl, matplotlib.pyplot as plt, numpy as np, torch, torch.nn.functional as F
 from torch import nn
-from jsonschema import Draft202012Validator
-from jsonschema.validators import extend
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as _read_tensors, save as _tensor_bytes
 from .images import *
@@ -338,11 +336,16 @@ _about_model = dict(type='object', required=['format', 'written_by', 'torch', 'a
         widths=dict(type='array', items=dict(type='integer', minimum=1, maximum=2**16)), n_blocks=dict(type='integer', minimum=0, maximum=1000), norm=dict(type='boolean'))),
     sha256=dict(type='string', pattern='^[0-9a-f]{64}$')))
 
-_Validator = extend(Draft202012Validator, type_checker=Draft202012Validator.TYPE_CHECKER.redefine('integer', lambda _, x: type(x) is int))      # by the standard 2.0 is an integer too, and Python cannot count to it
+@cache
+def _validator():
+    "JSON Schema but for 2.0, which by the standard is an integer too: Python cannot count to it. Imported late, since that takes a second."
+    from jsonschema import Draft202012Validator as V
+    from jsonschema.validators import extend
+    return extend(V, type_checker=V.TYPE_CHECKER.redefine('integer', lambda _, x: type(x) is int))
 
 def _checked(res, path, schema, what):
     "`res`, which was read from the file at `path`, if it is as `schema` says; otherwise a `ValueError` names the first thing that is not."
-    wrong = next(_Validator(schema).iter_errors(res), None)
+    wrong = next(_validator()(schema).iter_errors(res), None)
     if wrong is None: return res
     said = wrong.message if len(wrong.message) < 200 else wrong.message[:99] + ' … ' + wrong.message[-99:]
     by = f'; version {res["written_by"]} wrote it, this is {version("cae")}' if isinstance(res, dict) and isinstance(res.get('written_by'), str) else ''

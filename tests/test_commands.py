@@ -245,8 +245,9 @@ def test_ctrl_c_leaves_one_line_and_no_file(after, idx, tmp_path):
     else: time.sleep(after)
     p.send_signal(signal.SIGINT)
     out, err = p.communicate(timeout=60)
-    assert (p.returncode, err) == (130, 'cae: stopped\n')
-    assert list(tmp_path.iterdir()) == []
+    kept = after in (4, 'training') and (tmp_path/'out'/'.unfinished'/'training.safetensors').exists()        # by a fast machine, or by one that was busy
+    assert (p.returncode, err) == (130, 'cae: what is finished is kept in out; the same command goes on from there\n'*kept + 'cae: stopped\n')
+    assert kept or list(tmp_path.iterdir()) == []
 
 def test_sigterm_stops_it_too(idx, tmp_path):
     p = begun(start('discover', idx/'few-images-idx3-ubyte', '--epochs', 20_000, '--quiet', cwd=tmp_path))
