@@ -316,7 +316,7 @@ def _read(source, how, report, store=None):
         from cae.images import read_images
         from cae.large import store_images
         how = how()
-        try: images = store_images(source, *store, progress=step.of, **how) if store and 'crop' in how else read_images(source, progress=step.of, **how)
+        try: images = store_images(source, *store, progress=step.of, **how) if store and how else read_images(source, progress=step.of, **how)
         except ValueError as e: raise ValueError(str(e).replace('or take that one away', 'or lose that one with --anew')) from None
     print(images, flush=True)
     report.update(images=len(images), skipped=len(images.skipped), size=list(images.size), channels=images.channels,
@@ -328,7 +328,7 @@ def _collection(source, model, report, store=None):
     def how():
         from cae.images import infer_reading
         how = infer_reading(source)                              # nothing, unless these are pictures
-        return dict(size=(28, 28)) if how and model == 'seed' else how
+        return dict(size=(28, 28), channels=3, crop=None, ink=False) if how and model == 'seed' else how
     images = _read(source, how, report, store)
     if len(images) < 10:
         if store: shutil.rmtree(store[0], ignore_errors=True)
