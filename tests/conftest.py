@@ -1,4 +1,4 @@
-import multiprocessing, os, subprocess, sys, tempfile
+import multiprocessing, os, signal, subprocess, sys, tempfile
 from pathlib import Path
 import numpy as np, pandas as pd, pytest
 from cae.images import mnist
@@ -9,6 +9,8 @@ def write_idx(path, x):
     path.write_bytes(bytes([0, 0, 8, x.ndim]) + np.array(x.shape, '>u4').tobytes() + x.astype(np.uint8).tobytes())
 
 os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')     # threads that wait sleep: on a busy machine a run takes seconds instead of minutes
+
+signal.signal(signal.SIGINT, signal.default_int_handler)   # after `nohup` Ctrl-C would be ignored here, and so by every process begun here
 
 def start(*words, cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kwargs):
     "The command in a process of its own, as from a shell."

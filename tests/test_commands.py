@@ -249,6 +249,12 @@ def test_ctrl_c_leaves_one_line_and_no_file(after, idx, tmp_path):
     assert (p.returncode, err) == (130, 'cae: what is finished is kept in out; the same command goes on from there\n'*kept + 'cae: stopped\n')
     assert kept or list(tmp_path.iterdir()) == []
 
+def test_what_is_ignored_stays_ignored(run, idx, tmp_path):
+    "A shell has told the process not to listen to Ctrl-C, as `nohup` does."
+    p = begun(start('vectorize', run[1], idx/'few-images-idx3-ubyte', '--out', 'v.npy', '--quiet', cwd=tmp_path, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)))
+    p.send_signal(signal.SIGINT)
+    assert (p.communicate(timeout=120), p.returncode) == (('', ''), 0)
+
 def test_sigterm_stops_it_too(idx, tmp_path):
     p = begun(start('discover', idx/'few-images-idx3-ubyte', '--epochs', 20_000, '--quiet', cwd=tmp_path))
     time.sleep(2)
