@@ -958,7 +958,7 @@ def _leave(signum):
 
 @contextmanager
 def _stoppable():
-    "Inside, Ctrl-C and SIGTERM raise a `KeyboardInterrupt`, and again if it is swallowed; yields the list of those that came."
+    "Inside, Ctrl-C and SIGTERM raise a `KeyboardInterrupt`, after an import if there is one, and again if it is swallowed; in the imports before anything is written they end Python. Yields the list of those that came."
     came, over, raised = [], threading.Event(), -math.inf
     def again(signum):                                           # to the main thread, which may be asleep
         if hasattr(signal, 'pthread_kill'): signal.pthread_kill(threading.main_thread().ident, signum)
