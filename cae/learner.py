@@ -71,13 +71,27 @@ def keep_memory():
     largest = mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)      # older versions keep pieces up to 32 MB
     return bool(largest and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
+def _is_first(model):
+    "Is `model` the first network, with all its layers as they were?"
+    with torch.device('meta'): return type(model) is Autoencoder and repr(model) == repr(Autoencoder(model.n_latent))
+
+@contextmanager
+def _by_blocks(model):
+    "Meanwhile `model` answers by `blockwise`, unless a hook listens at one of its layers."
+    quick, plain, (_, *layers) = blockwise(model), model.forward, model.modules()
+    def forward(x): return plain(x) if any(m._forward_hooks or m._forward_pre_hooks for m in layers) else quick(x)
+    model.forward = forward
+    try: yield
+    finally: vars(model).pop('forward', None)
+
 class AutoencoderLearner(Learner):
-    "fastai's `Learner`; within a batch only those callbacks are called that have something to do, and a callback can have training begin at `first_epoch`."
+    "fastai's `Learner`, a little quicker: within a batch only those callbacks are called that have something to do, and on a CPU the first network is trained `blockwise`. A callback can have training begin at `first_epoch`."
     first_epoch = 0
     @wraps(Learner.fit)
     def fit(self, *args, **kwargs):
         self.first_epoch = 0                             # if one that was to go on has failed before it began
-        return super().fit(*args, **kwargs)
+        quick = torch.device(self.dls.device).type == 'cpu' and _is_first(self.model)
+        with _by_blocks(self.model) if quick else nullcontext(): return super().fit(*args, **kwargs)
 
     def _do_fit(self):
         first, self.first_epoch = self.first_epoch, 0
