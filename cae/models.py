@@ -83,7 +83,7 @@ class BlockConv:
     "What a 3×3 convolution does, from blocks of pixels to blocks of pixels: (N,`ri`²·ni,H,W) → (N,`ro`²·nf,H',W'), a place's channels side by side."
     def __init__(self,
         conv, # the `nn.Conv2d` whose weights it borrows, as they are whenever it is called
-        looks, # `looks(i, k)`: the row that row `i` of a block coming out sees through row `k` of the window, from the start of that block's own place on
+        looks, # `looks(i, k)`: the row of pixels that row `i` of a block coming out sees through row `k` of the window, counted from where that block begins
         ri:int, # side of the blocks going in, in pixels
         ro:int, # side of the blocks coming out
         ks:int=3, # how many blocks the kernel is wide and high
@@ -107,6 +107,7 @@ def _half(i, k): return 2*i + k - 1
 def _same(i, k): return i + k - 1
 def _doubled(i, k): return (i + k - 1)//2
 
+# %% ../nbs/02_models.ipynb #b10c0008
 def _unblock(x, r):
     "Blocks of `r`×`r` as pixels again: (N,r²·C,H,W) → (N,C,r·H,r·W), channels last in memory."
     n, _, h, w = x.shape
