@@ -389,9 +389,10 @@ def _taught(run, learn, images, found, keep, seed, report):
     "The `Groups` after the network has been taught by them; rounds that are finished, or epochs of one, are not done again."
     from cae.clusters import refine
     from cae.learner import Resume
-    if found.rounds and not found.rounds[-1]['kept']: return found
+    lessons = 2 if run.settings['lessons'] is None else run.settings['lessons']
+    if lessons == 0 or found.rounds and not found.rounds[-1]['kept']: return found
     with _Step(report, 'refining') as step:
-        res = refine(learn, images, found, seed=seed, progress=step.of, begin=len(found.rounds), cbs=lambda r: Resume(run.path(f'lesson{r}.safetensors')), after=keep)
+        res = refine(learn, images, found, lessons, seed=seed, progress=step.of, begin=len(found.rounds), cbs=lambda r: Resume(run.path(f'lesson{r}.safetensors')), after=keep)
     keep(res)
     return res
 
@@ -408,7 +409,7 @@ def _answers(run, learn, images, model, seed, report):
     found = _take_up(path, learn) if path.exists() else keep(_first_groups(learn, images, seed, report))
     if model == 'seed': return found, None
     found = _taught(run, learn, images, found, keep, seed, report)
-    print(_refined(found.rounds), flush=True)
+    if found.rounds: print(_refined(found.rounds), flush=True)
     def judge():
         with _Step(report, 'judging') as step: return report_card(found.latents, images, found, learn, seed=seed, progress=step.of)
     def read(path):
@@ -431,9 +432,9 @@ def _chance(n, most, seed):
     import numpy as np
     return np.sort(np.random.default_rng(seed).choice(n, most, replace=False)) if n > most else None
 
-def _asked(model, n_latent, epochs, seed, sample):
+def _asked(model, n_latent, epochs, seed, sample, lessons):
     "The settings that make it another run."
-    return dict(version=_version(), model=model, n_latent=n_latent, epochs=epochs, seed=seed, sample=sample)
+    return dict(version=_version(), model=model, n_latent=n_latent, epochs=epochs, seed=seed, sample=sample, lessons=lessons)
 
 def discover_images(
     source='mnist', # 'mnist', a folder of pictures or of IDX files, a Kaggle CSV, or an IDX file
@@ -445,11 +446,14 @@ def discover_images(
     anew:bool=False, # begin anew, whatever the folder holds? Otherwise a run that was cut off goes on, and one that is finished is left as it is
     sample:int=100_000, # of more images than this so many are drawn by chance for map and groups, and the rest is placed among them
     memory:float=None, # gigabytes that decoded pictures of a folder may take; default as many as they need. Otherwise they live in a file in `out` until the run is finished
+    lessons:int=None, # how often the groups teach the network at most, 0 or more; default twice, and never for the seed
 ):
     "The whole job on the images of `source`; everything is left in `out`, and the report is returned as a dict. A `ValueError` if `out` holds another run."
     if sample < 10: raise ValueError(f'a map needs a sample of at least 10 images, not {sample}')
+    if lessons and lessons < 0: raise ValueError(f'lessons are 0 or more, not {lessons}')
+    if lessons and model == 'seed': raise ValueError('the seed is left plain; lessons are for resnet')
     _check_places(source, out)
-    asked = _asked(model, n_latent, epochs, seed, sample)
+    asked = _asked(model, n_latent, epochs, seed, sample, lessons)
     run = _Run(out, asked)
     if not anew: run.check()                                     # what can be refused is refused before an hour of reading
     from cae.learner import _alone
@@ -873,10 +877,10 @@ def _is_kept(args):
     "Is something there of the run that was asked for, and not of another one? Whoever presses Ctrl-C waits for nothing heavy to load."
     try: old = json.loads((Path(args.out)/'.unfinished'/'run.json').read_text())['settings']
     except (OSError, ValueError, LookupError, TypeError): return False
-    return isinstance(old, dict) and not _other(_asked(args.model, args.n_latent, args.epochs, args.seed, args.sample), old)
+    return isinstance(old, dict) and not _other(_asked(args.model, args.n_latent, args.epochs, args.seed, args.sample, args.lessons), old)
 
 def _discover(args, tell):
-    try: report = discover_images(args.source, args.out, args.model, args.n_latent, args.epochs, args.seed, args.anew, args.sample, args.memory)
+    try: report = discover_images(args.source, args.out, args.model, args.n_latent, args.epochs, args.seed, args.anew, args.sample, args.memory, args.lessons)
     except KeyboardInterrupt:
         if _is_kept(args): _error(f'what is finished is kept in {args.out}; the same command{", without --anew,"*args.anew} goes on from there')
         raise
@@ -913,6 +917,7 @@ def _parser():
     d.add_argument('--model', choices=['resnet', 'seed'], default='resnet', help='the network (default: resnet, for any size; seed is the one of the story)')
     d.add_argument('--n-latent', type=_whole_number(1), metavar='N', help='length of the latent vector (default: 64, fewer for tiny images; 128 for seed)')
     d.add_argument('--epochs', type=_whole_number(1), metavar='N', help='passes over the images (default: 5, 8 for seed, more where there are few)')
+    d.add_argument('--lessons', type=_whole_number(0), metavar='N', help='how often the groups teach the network and are found again (default: 2; none for seed); more of them settle more of the unsure images')
     d.add_argument('--seed', type=_whole_number(0), default=42, metavar='N', help='of everything that is random (default: 42)')
     d.add_argument('--sample', type=_whole_number(10), default=100_000, metavar='N', help='of more images than N, map and groups are those of N drawn by chance, and the rest is placed (default: 100000)')
     d.add_argument('--memory', type=_gigabytes, metavar='GB', help='how much decoded pictures of a folder may take; they live in a file in DIR until all is done (default: all in memory)')

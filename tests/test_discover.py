@@ -152,3 +152,23 @@ def test_help_imports_nothing_heavy():
     code = "import sys; from cae.cli import main\ntry: main(['discover', '--help'])\nexcept SystemExit: pass\n" \
            "sys.exit(any(m in sys.modules for m in ('torch', 'fastai', 'numpy', 'matplotlib', 'pandas', 'sklearn')))"
     assert subprocess.run([sys.executable, '-c', code], capture_output=True).returncode == 0
+
+def test_as_many_lessons_as_are_asked_for(tmp_path, digits, monkeypatch, capsys):
+    import cae.clusters
+    from cae.cli import main
+    asked, refine = [], cae.clusters.refine
+    def counted(learn, images, found, rounds, **how):
+        asked.append(rounds)
+        return refine(learn, images, found, rounds, **how)
+    monkeypatch.setattr(cae.clusters, 'refine', counted)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path/'scans').mkdir()
+    for i, x in enumerate(digits.pixels[:30, 0]): Image.fromarray(x).save(tmp_path/'scans'/f'{i}.png')
+    def run(*words): return main(['discover', 'scans', '--epochs', '1', '--quiet', *words])
+    assert [run('--out', f'out{i}', *words) for i, words in enumerate([['--lessons', '0'], ['--lessons', '3'], []])] == [0, 0, 0]
+    assert asked == [3, 2]
+    report = json.loads((tmp_path/'out0'/'report.json').read_text())
+    assert report['refinement'] == [] and 'refining' not in report['seconds'] and 'judging' in report['seconds']
+    assert run('--out', 'out0') and 'lessons 0, not by default' in capsys.readouterr().err
+    assert run('--out', 'plain', '--model', 'seed', '--lessons', '2') and 'the seed is left plain' in capsys.readouterr().err
+    assert run('--out', 'plain', '--model', 'seed', '--lessons', '0') == 0
