@@ -1015,7 +1015,7 @@ def _do(argv):
     if not args.command: p.error('what should be done? try: cae discover')
     tell = _tell(args, sys.stdout)
     os.environ['MPLBACKEND'] = 'Agg'                                               # pictures go into files; no window is needed
-    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')                            # threads with nothing to do sleep, which OpenMP asks when it is loaded
+    if 'OMP_WAIT_POLICY' not in os.environ: os.environ.setdefault('GOMP_SPINCOUNT', '10000')     # threads with nothing to do soon sleep, which OpenMP asks when it is loaded
     with warnings.catch_warnings(), _output(args):
         try: args.run(args, tell)
         except BrokenPipeError: raise

@@ -8,7 +8,7 @@ def write_idx(path, x):
     "`x` as an IDX file of bytes."
     path.write_bytes(bytes([0, 0, 8, x.ndim]) + np.array(x.shape, '>u4').tobytes() + x.astype(np.uint8).tobytes())
 
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')     # threads that wait sleep: on a busy machine a run takes seconds instead of minutes
+os.environ.setdefault('GOMP_SPINCOUNT', '10000')     # threads that wait soon sleep: on a busy machine a run takes seconds instead of minutes
 
 signal.signal(signal.SIGINT, signal.default_int_handler)   # after `nohup` Ctrl-C would be ignored here, and so by every process begun here
 
