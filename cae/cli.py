@@ -392,7 +392,7 @@ def _taught(run, learn, images, found, keep, seed, report):
     lessons = 2 if run.settings['lessons'] is None else run.settings['lessons']
     if lessons == 0 or found.rounds and not found.rounds[-1]['kept']: return found
     with _Step(report, 'refining') as step:
-        res = refine(learn, images, found, lessons, seed=seed, progress=step.of, begin=len(found.rounds), cbs=lambda r: Resume(run.path(f'lesson{r}.safetensors')), after=keep)
+        res = refine(learn, images, found, rounds=lessons, seed=seed, progress=step.of, begin=len(found.rounds), cbs=lambda r: Resume(run.path(f'lesson{r}.safetensors')), after=keep)
     keep(res)
     return res
 

@@ -43,7 +43,7 @@ command = watched + textwrap.dedent('''
     import cae.cli, cae.clusters, cae.learner
     honest, lessons = report_card, refine
     cae.clusters.report_card = lambda *args, **kwargs: honest(*args, **kwargs, n=12)         # of the rest it takes as much for any collection
-    cae.clusters.refine = lambda *args, **kwargs: lessons(*args, **kwargs, epochs=1, rounds=1)
+    cae.clusters.refine = lambda *args, **kwargs: lessons(*args, **kwargs | dict(epochs=1, rounds=1))
     cae.cli._network = lambda name, images, n_latent: ResNetAutoencoder(64, 3, n_latent=16, widths=[8, 8, 8, 16])
     cae.learner.keep_memory = lambda: False                               # which would keep what is freed
     before = now()
