@@ -101,6 +101,7 @@ class AutoencoderLearner(Learner):
         for cb in self.cbs.sorted('order'):
             if event_name not in _inner_loop or hasattr(type(cb), event_name) or event_name in vars(cb): cb(event_name)
 
+# %% ../nbs/03_learner.ipynb #5d0a77c2
 class FlushDenormals(Callback):
     "On a CPU gradients at the reproductions that are nearer to 0 than `below` become 0, so that no denormal numbers, with which it is slow, come of them."
     run_valid = False

@@ -107,12 +107,12 @@ def _half(i, k): return 2*i + k - 1
 def _same(i, k): return i + k - 1
 def _doubled(i, k): return (i + k - 1)//2
 
-# %% ../nbs/02_models.ipynb #b10c0008
 def _unblock(x, r):
     "Blocks of `r`×`r` as pixels again: (N,r²·C,H,W) → (N,C,r·H,r·W), channels last in memory."
     n, _, h, w = x.shape
     return x.permute(0, 2, 3, 1).reshape(n, h, w, r, -1).transpose(2, 3).reshape(n, h*r, w*r, -1).permute(0, 3, 1, 2)
 
+# %% ../nbs/02_models.ipynb #b10c0008
 def blockwise(
     model, # an `Autoencoder`
 ):
