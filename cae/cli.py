@@ -389,7 +389,7 @@ def _taught(run, learn, images, found, keep, seed, report):
     "The `Groups` after the network has been taught by them; rounds that are finished, or epochs of one, are not done again."
     from cae.clusters import refine
     from cae.learner import Resume
-    lessons = 2 if run.settings['lessons'] is None else run.settings['lessons']
+    lessons = 1 if run.settings['lessons'] is None else run.settings['lessons']
     if lessons == 0 or found.rounds and not found.rounds[-1]['kept']: return found
     with _Step(report, 'refining') as step:
         res = refine(learn, images, found, rounds=lessons, seed=seed, progress=step.of, begin=len(found.rounds), cbs=lambda r: Resume(run.path(f'lesson{r}.safetensors')), after=keep)
@@ -446,7 +446,7 @@ def discover_images(
     anew:bool=False, # begin anew, whatever the folder holds? Otherwise a run that was cut off goes on, and one that is finished is left as it is
     sample:int=100_000, # of more images than this so many are drawn by chance for map and groups, and the rest is placed among them
     memory:float=None, # gigabytes that decoded pictures of a folder may take; default as many as they need. Otherwise they live in a file in `out` until the run is finished
-    lessons:int=None, # how often the groups teach the network at most, 0 or more; default twice, and never for the seed
+    lessons:int=None, # how often the groups teach the network at most, 0 or more; default once, and never for the seed
 ):
     "The whole job on the images of `source`; everything is left in `out`, and the report is returned as a dict. A `ValueError` if `out` holds another run."
     if sample < 10: raise ValueError(f'a map needs a sample of at least 10 images, not {sample}')
@@ -917,7 +917,7 @@ def _parser():
     d.add_argument('--model', choices=['resnet', 'seed'], default='resnet', help='the network (default: resnet, for any size; seed is the one of the story)')
     d.add_argument('--n-latent', type=_whole_number(1), metavar='N', help='length of the latent vector (default: 64, fewer for tiny images; 128 for seed)')
     d.add_argument('--epochs', type=_whole_number(1), metavar='N', help='passes over the images (default: 5, 8 for seed, more where there are few)')
-    d.add_argument('--lessons', type=_whole_number(0), metavar='N', help='how often the groups teach the network and are found again (default: 2; none for seed); more of them settle more of the unsure images')
+    d.add_argument('--lessons', type=_whole_number(0), metavar='N', help='how often the groups teach the network and are found again (default: 1; none for seed); more of them settle more of the unsure images')
     d.add_argument('--seed', type=_whole_number(0), default=42, metavar='N', help='of everything that is random (default: 42)')
     d.add_argument('--sample', type=_whole_number(10), default=100_000, metavar='N', help='of more images than N, map and groups are those of N drawn by chance, and the rest is placed (default: 100000)')
     d.add_argument('--memory', type=_gigabytes, metavar='GB', help='how much decoded pictures of a folder may take; they live in a file in DIR until all is done (default: all in memory)')

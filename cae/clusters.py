@@ -252,7 +252,7 @@ def _teach(learn, groups, epochs, weight, seed, progress=noop, cbs=()):
         torch.manual_seed(seed)
         taught = autoencoder_learner(DataLoaders(dl, learn.dls.valid, device=dl.device), _Taught(learn.model, int(groups.max()) + 1).to(dl.device),
                                      loss_func=_taught_loss(weight), metrics=[], wd=learn.wd)
-        with taught.no_bar(), taught.no_logging(): taught.fit_one_cycle(epochs, .003*(dl.bs/128)**.5, cbs=[_Batches(progress), *L(cbs)])
+        with taught.no_bar(), taught.no_logging(): taught.fit_one_cycle(epochs, .008*(dl.bs/128)**.5, cbs=[_Batches(progress), *L(cbs)])
 
 # %% ../nbs/06_clusters.ipynb #0a694d8c
 def _held_back(found, sure, idxs, seed):
@@ -318,11 +318,11 @@ def refine(
     learn, # the trained `Learner`; its network is trained further, and vectors and maps that it made before do not fit it any more
     images:Images, # the whole collection; those that `learn` learns from come first in it
     found, # its `Groups`
-    rounds:int=2, # of teaching and finding again
-    epochs:int=None, # of training in a round; default 2, more if those are fewer than 900 batches
+    rounds:int=1, # of teaching and finding again
+    epochs:int=None, # of training in a round; default 3, more if those are fewer than 900 batches
     sure:float=.9, # the `confidence` from which on an image teaches
     enough:float=.75, # the share of images that must be sure before they teach the others
-    worth:float=1/3, # the share of the unsure images that the first lesson has to settle to be kept; a later one has to settle some
+    worth:float=.4, # the share of the unsure images that the first lesson has to settle to be kept; a later one has to settle some
     weight:float=.03, # of telling groups, against the squared error
     seed:int=42, # of what is random
     progress=noop, # wraps thousandths of the work, as `tqdm` does; default nothing is shown
@@ -332,7 +332,7 @@ def refine(
 ):
     "`Groups` found again with a network taught by the sure ones; where that is not worth it network and groups stay as they are, and the last of `.rounds` says why."
     if len(found) != len(images): raise ValueError(f'{len(found)} images in groups for {len(images)} images')
-    epochs, jobs = epochs or max(2, -(-900//max(len(learn.dls.train), 1))), _shares(progress, *[1]*rounds)
+    epochs, jobs = epochs or max(3, -(-900//max(len(learn.dls.train), 1))), _shares(progress, *[1]*rounds)
     for r, job in list(enumerate(jobs))[begin:]:
         seed_now = (seed + r) % 2**32                    # the largest that NumPy takes is one less
         taught, test = _held_back(found, sure, np.asarray(learn.dls.train.dataset), seed_now)
