@@ -165,6 +165,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'cae.clusters._Batches.__init__': ('clusters.html#_batches.__init__', 'cae/clusters.py'),
                               'cae.clusters._Batches.after_batch': ('clusters.html#_batches.after_batch', 'cae/clusters.py'),
                               'cae.clusters._Batches.before_fit': ('clusters.html#_batches.before_fit', 'cae/clusters.py'),
+                              'cae.clusters._Batches.before_validate': ('clusters.html#_batches.before_validate', 'cae/clusters.py'),
                               'cae.clusters._KeptMap': ('clusters.html#_keptmap', 'cae/clusters.py'),
                               'cae.clusters._KeptMap.__init__': ('clusters.html#_keptmap.__init__', 'cae/clusters.py'),
                               'cae.clusters._KeptMap.affinities': ('clusters.html#_keptmap.affinities', 'cae/clusters.py'),

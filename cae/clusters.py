@@ -31,7 +31,7 @@ from .learner import _csv_text, _read_noted
 from .latents import *
 from .maps import *
 from .maps import _check, _teller
-from fastai.callback.core import Callback       # fastai after ours, which keep its warnings at import to themselves
+from fastai.callback.core import Callback, CancelValidException       # fastai after ours, which keep its warnings at import to themselves
 from fastai.data.core import DataLoaders
 from fastcore.basics import noop
 from fastcore.foundation import L
@@ -215,15 +215,17 @@ def _shares(progress, *weights):
     return [share(*e) for e in pairwise(ends.round())]
 
 class _Batches(Callback):
-    "Has `wrap`, which is used as `tqdm` is, go through the batches of a training, those for validation too."
+    "Has `wrap`, which is used as `tqdm` is, go through the batches of a training, those for validation too; without `valid` nothing is validated."
     order = 70                                           # after `Resume`, which knows how many are done
-    def __init__(self, wrap): self.wrap = wrap
+    def __init__(self, wrap, valid=True): self.wrap, self.valid = wrap, valid
     def before_fit(self):
-        each = sum(len(dl) for dl in self.dls.loaders)
+        each = sum(len(dl) for dl in self.dls.loaders[:1 + self.valid])
         self.tell, self.n_told = _teller(self.wrap, self.n_epoch*each), getattr(self.learn, 'first_epoch', 0)*each
     def after_batch(self):
         self.n_told += 1
         self.tell(self.n_told)
+    def before_validate(self):
+        if not self.valid: raise CancelValidException
 
 # %% ../nbs/06_clusters.ipynb #825f46f8
 class _Taught(nn.Module):
@@ -252,7 +254,7 @@ def _teach(learn, groups, epochs, weight, seed, progress=noop, cbs=()):
         torch.manual_seed(seed)
         taught = autoencoder_learner(DataLoaders(dl, learn.dls.valid, device=dl.device), _Taught(learn.model, int(groups.max()) + 1).to(dl.device),
                                      loss_func=_taught_loss(weight), metrics=[], wd=learn.wd)
-        with taught.no_bar(), taught.no_logging(): taught.fit_one_cycle(epochs, .008*(dl.bs/128)**.5, cbs=[_Batches(progress), *L(cbs)])
+        with taught.no_bar(), taught.no_logging(): taught.fit_one_cycle(epochs, .008*(dl.bs/128)**.5, cbs=[_Batches(progress, valid=False), *L(cbs)])
 
 # %% ../nbs/06_clusters.ipynb #0a694d8c
 def _held_back(found, sure, idxs, seed):
