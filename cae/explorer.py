@@ -6,7 +6,9 @@
 __all__ = ['save_explorer', 'figure_png', 'explore', 'walk', 'vary', 'pictures', 'save_report']
 
 # %% ../nbs/07_explorer.ipynb #f3b2cf28
-import base64, hashlib, html, json, re, warnings
+import base64, hashlib, html, json, os, re, warnings
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from io import BytesIO
 import matplotlib as mpl, matplotlib.pyplot as plt, numpy as np, pandas as pd, torch, torch.nn.functional as F
@@ -131,11 +133,23 @@ def _check_lengths(n, **others):
         if x is not None and len(x) != n: raise ValueError(f'{n:,} images, but {len(x):,} {what}')
 
 def _sheets(images, order, tile, across, down, model):
-    "The images, and what `model` makes of them, in `order` and in sheets: a generator of names and files in base64."
-    for k, i in enumerate(np.split(order, range(across*down, len(order), across*down))):
-        some = images[i]
-        yield f'original{k}', _sheet(_shrunk(some.pixels, tile), across)
-        if model is not None: yield f'reproduction{k}', _sheet(_shrunk(reconstruct(model, some), tile), across)
+    "The images, and what `model` makes of them, in `order` and in sheets: a generator of names and files in base64, written on all cores."
+    def tiles():
+        for k, i in enumerate(np.split(order, range(across*down, len(order), across*down))):
+            some = images[i]
+            yield f'original{k}', _shrunk(some.pixels, tile)
+            if model is not None: yield f'reproduction{k}', _shrunk(reconstruct(model, some), tile)
+    with ThreadPoolExecutor() as pool:
+        begun = ((name, pool.submit(_sheet, x, across)) for name, x in tiles())
+        for name, sheet in _ahead(begun, 2*os.cpu_count()): yield name, sheet.result()
+
+def _ahead(items, n):
+    "The `items`, each when `n` more have been taken or there are no more."
+    waiting = deque()
+    for x in items:
+        waiting.append(x)
+        if len(waiting) > n: yield waiting.popleft()
+    yield from waiting
 
 def _describe(images, order, xy, columns, found, names, title, tile, across, down, model):
     "What the page has to know before it draws: a dict."

@@ -96,6 +96,30 @@ def _without_itself(i, d):
     other[other.all(1), -1] = False                    # among so many just like him that he is not there himself: the last one goes
     return i[other].reshape(len(i), -1), d[other].reshape(len(i), -1)
 
+def _nearest(x, of, k, itself=False):
+    "Squared distances and indices (M,k) of the `k` nearest of `x` to each of `of`, of `x` itself without its own row; in half gigabytes."
+    d2, idx, bs = [], [], max(1, 2**27//len(x))
+    for i in range(0, len(of), bs):
+        d = torch.cdist(of[i:i+bs], x)
+        if itself: d[range(len(d)), range(i, i + len(d))] = torch.inf
+        d, j = d.topk(k, largest=False)
+        d2.append(d**2)
+        idx.append(j)
+    return torch.cat(d2), torch.cat(idx)
+
+def _on_device(x): return torch.as_tensor(x, dtype=torch.float32, device='cuda' if torch.cuda.is_available() else 'cpu')
+
+def _looker(latents, n):
+    "A function from vectors to the distances and indices of their `n` nearest among `latents`: scikit-learn's, or on a GPU the same by all pairs."
+    if not torch.cuda.is_available(): return NearestNeighbors(n_neighbors=n).fit(latents).kneighbors
+    x = _on_device(latents)
+    def look(of):
+        of = _on_device(of)
+        i = _nearest(x, of, n)[1]
+        d, order = torch.stack([(x[j] - of).pow(2).sum(1).sqrt() for j in i.T], 1).sort(stable=True)       # to the last digit, which a product of matrices has not
+        return d.cpu().numpy(), i.gather(1, order).cpu().numpy()
+    return look
+
 def neighbours(
     latents, # where to look, (N,n_latent)
     of=None, # for whose neighbours, (M,n_latent); default for each of `latents`, itself left out
@@ -104,7 +128,7 @@ def neighbours(
 ):
     "The `n` nearest of `latents` to each of `of`, nearest first: indices (M,n) and Euclidean distances (M,n)."
     if n > len(latents) - (of is None): raise ValueError(f'there are no {n} neighbours among {len(latents)} images')
-    known, whose = NearestNeighbors(n_neighbors=n + (of is None)).fit(latents), latents if of is None else of
-    parts = [known.kneighbors(whose[k:k+4096]) for k in progress(range(0, max(1, len(whose)), 4096))]
+    look, whose = _looker(latents, n + (of is None)), latents if of is None else of
+    parts = [look(whose[k:k+4096]) for k in progress(range(0, max(1, len(whose)), 4096))]
     d, i = (np.concatenate(p) for p in zip(*parts))
     return (i, d) if of is not None else _without_itself(i, d)

@@ -29,6 +29,7 @@ from fastai.callback.core import Callback, CancelEpochException, CancelFitExcept
 from fastai.callback.hook import ActivationStats
 from fastai.metrics import mse
 from fastai.callback.fp16 import MixedPrecision
+from fastai.callback.training import GradientAccumulation
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 from fastai.torch_core import get_model, rank_distrib
@@ -75,11 +76,13 @@ def _is_first(model):
     "Is `model` the first network, with all its layers as they were?"
     with torch.device('meta'): return type(model) is Autoencoder and repr(model) == repr(Autoencoder(model.n_latent))
 
+def _hooked(layers): return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in layers)
+
 @contextmanager
 def _by_blocks(model):
     "Meanwhile `model` answers by `blockwise`, unless a hook listens at one of its layers."
     quick, plain, (_, *layers) = blockwise(model), model.forward, model.modules()
-    def forward(x): return plain(x) if any(m._forward_hooks or m._forward_pre_hooks for m in layers) else quick(x)
+    def forward(x): return plain(x) if _hooked(layers) else quick(x)
     model.forward = forward
     try: yield
     finally: vars(model).pop('forward', None)
@@ -131,8 +134,9 @@ def autoencoder_learner(
     keep_memory()
     learn = AutoencoderLearner(dls, model, loss_func=loss_func, opt_func=opt_func, metrics=metrics, cbs=[StopAtNaN(), FlushDenormals(), *L(cbs)], **kwargs)
     device = torch.device(dls.device)
-    if device.type == 'cuda' and not any(isinstance(cb, MixedPrecision) for cb in learn.cbs):
-        learn.add_cb(MixedPrecision(amp_mode(torch.cuda.get_device_capability(device))))
+    if device.type == 'cuda':
+        mine = [MixedPrecision(amp_mode(torch.cuda.get_device_capability(device))), CudaGraphs()]
+        learn.add_cbs([cb for cb in mine if not any(isinstance(other, type(cb)) for other in learn.cbs)])
     return learn
 
 # %% ../nbs/03_learner.ipynb #cd794125
@@ -241,17 +245,21 @@ class BCEWithLogits:
 
 # %% ../nbs/03_learner.ipynb #258c4791
 class CudaGraphs(Callback):
-    "Train by replaying a CUDA graph of the network's forward and backward pass; without effect where the network is not on CUDA."
+    "Train by replaying a CUDA graph of the network's forward and backward pass, where that `can` be done."
     order = 20      # after `MixedPrecision`
     def before_fit(self): self.after_fit()
     def before_train(self):
-        if next(self.model.parameters()).is_cuda and 'forward' not in vars(self.model): self.record()
+        if 'forward' not in vars(self.model) and self.can(): self.record()
+
+    def can(self):
+        "Is the network one of ours, on CUDA, in one process and without hooks, are batches of one size, and gradients let go of after each?"
+        dl = self.dls.train
+        return (next(self.model.parameters()).is_cuda and not _hooked(self.model.modules()) and (dl.drop_last or dl.n <= dl.bs or not dl.n % dl.bs)
+                and isinstance(self.opt, OptimWrapper) and not any(isinstance(cb, GradientAccumulation) for cb in self.learn.cbs))
 
     def record(self):
         "Record both passes for one batch; running means and other buffers are left as they were."
         dl, amp = self.dls.train, getattr(self.learn, 'mixed_precision', None)
-        if not isinstance(self.opt, OptimWrapper): raise ValueError('CudaGraphs needs an OptimWrapper, whose zero_grad lets go of the gradients')
-        if not dl.drop_last and dl.n > dl.bs and dl.n % dl.bs: raise ValueError('CudaGraphs needs batches of one size: set drop_last=True')
         xb, kept = dl.new(shuffle=False).one_batch()[0], [b.clone() for b in self.model.buffers()]
         with torch.autocast('cuda', amp.autocast.fast_dtype, cache_enabled=False) if amp else nullcontext():
             torch.cuda.make_graphed_callables(self.model, (xb,))

@@ -16,6 +16,7 @@ from fastprogress.fastprogress import progress_bar
 from matplotlib.textpath import text_to_path
 from openTSNE import TSNE
 from openTSNE.initialization import pca
+from .latents import _nearest, _on_device
 from scipy.ndimage import gaussian_filter
 
 # %% ../nbs/05_maps.ipynb #95d06765
@@ -199,19 +200,6 @@ def _write_names(ax, xy, labels, groups, names):
                 path_effects=[pe.withStroke(linewidth=4, foreground='white', alpha=.9)])
 
 # %% ../nbs/05_maps.ipynb #ed04624b
-def _nearest(x, of, k, itself=False):
-    "Squared distances and indices (M,k) of the `k` nearest of `x` to each of `of`, of `x` itself without its own row; in half gigabytes."
-    d2, idx, bs = [], [], max(1, 2**27//len(x))
-    for i in range(0, len(of), bs):
-        d = torch.cdist(of[i:i+bs], x)
-        if itself: d[range(len(d)), range(i, i + len(d))] = torch.inf
-        d, j = d.topk(k, largest=False)
-        d2.append(d**2)
-        idx.append(j)
-    return torch.cat(d2), torch.cat(idx)
-
-def _on_device(x): return torch.as_tensor(x, dtype=torch.float32, device='cuda' if torch.cuda.is_available() else 'cpu')
-
 class NearestMap(Map):
     "A map that anything may have drawn: a new point is placed at the median of its `n` nearest among the `latents` that made it."
     def __init__(self,
