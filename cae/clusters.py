@@ -103,8 +103,9 @@ class Groups:
         group:int, # its number
         n:int=10, # how many
     ):
-        "Indices of `n` members that together show what there is in their group: the middle one of each of `n` parts (k-means, Lloyd 1982)."
+        "Indices of `n` members that together show what there is in their group: the middle one of each of `n` parts (k-means, Lloyd 1982) of at most 2,000."
         i = np.flatnonzero(self.labels == group)
+        i = i[_evenly(len(i), 2000)]
         _, one_of_each = np.unique(self.latents[i], axis=0, return_index=True)
         if len(one_of_each) <= n: return i[one_of_each]
         parts = KMeans(n, n_init=1, random_state=0).fit(self.latents[i])

@@ -6,6 +6,7 @@
 __all__ = ['vectorize', 'reconstruct', 'reconstruction_error', 'generate', 'interpolate', 'neighbours']
 
 # %% ../nbs/04_latents.ipynb #caa25e27
+from contextlib import contextmanager
 import numpy as np, torch
 from .images import *
 from .models import *
@@ -19,12 +20,19 @@ def _network(model):
     "The network itself, if `model` is a Learner."
     return model.model if isinstance(model, Learner) else model
 
+@contextmanager
+def _all_digits():
+    "Meanwhile convolutions on a CUDA card count with all digits of float32; of itself PyTorch lets them round to ten bits (TF32)."
+    was, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+    try: yield
+    finally: torch.backends.cudnn.allow_tf32 = was
+
 @torch.inference_mode()
 def _over(model, x, bs, do, progress=noop):
     "`do(model, batch of x on the model's device)` for all of `x`, as one float32 array that is filled batch by batch."
     device, res = next(model.parameters()).device, None
     file, x = mapped_file(x), as_torch(x) if isinstance(x, np.ndarray) else x
-    with _answering(model):
+    with _answering(model), _all_digits():
         for i in progress(range(0, len(x) or 1, bs)):                # of none, one batch of none tells the shape
             y = do(model, x[i:i+bs].to(device)).float().cpu().numpy()
             if res is None: res = np.empty((len(x), *y.shape[1:]), np.float32)
@@ -109,14 +117,13 @@ def _nearest(x, of, k, itself=False):
 
 def _on_device(x): return torch.as_tensor(x, dtype=torch.float32, device='cuda' if torch.cuda.is_available() else 'cpu')
 
-def _looker(latents, n):
-    "A function from vectors to the distances and indices of their `n` nearest among `latents`: scikit-learn's, or on a GPU the same by all pairs."
-    if not torch.cuda.is_available(): return NearestNeighbors(n_neighbors=n).fit(latents).kneighbors
+def _by_all_pairs(latents, n):
+    "A function from vectors to the distances and indices of their `n` nearest among `latents`, like scikit-learn's `kneighbors`, on the GPU if there is one."
     x = _on_device(latents)
     def look(of):
         of = _on_device(of)
         i = _nearest(x, of, n)[1]
-        d, order = torch.stack([(x[j] - of).pow(2).sum(1).sqrt() for j in i.T], 1).sort(stable=True)       # to the last digit, which a product of matrices has not
+        d, order = torch.stack([(x[j] - of).pow(2).sum(1).sqrt() for j in i.T], 1).sort(stable=True)       # from the differences, since a product of matrices is not as exact
         return d.cpu().numpy(), i.gather(1, order).cpu().numpy()
     return look
 
@@ -128,7 +135,8 @@ def neighbours(
 ):
     "The `n` nearest of `latents` to each of `of`, nearest first: indices (M,n) and Euclidean distances (M,n)."
     if n > len(latents) - (of is None): raise ValueError(f'there are no {n} neighbours among {len(latents)} images')
-    look, whose = _looker(latents, n + (of is None)), latents if of is None else of
+    most, whose = n + (of is None), latents if of is None else of
+    look = _by_all_pairs(latents, most) if torch.cuda.is_available() else NearestNeighbors(n_neighbors=most).fit(latents).kneighbors
     parts = [look(whose[k:k+4096]) for k in progress(range(0, max(1, len(whose)), 4096))]
     d, i = (np.concatenate(p) for p in zip(*parts))
     return (i, d) if of is not None else _without_itself(i, d)
