@@ -132,12 +132,21 @@ class FlushDenormals(Callback):
         if pred.device.type == 'cpu' and pred.requires_grad: pred.register_hook(self.flush)
 
 # %% ../nbs/03_learner.ipynb #258c4791
+@contextmanager
+def _no_waiting():
+    "Meanwhile whatever makes Python wait for a CUDA card raises a `RuntimeError`."
+    was = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode('error')
+    try: yield
+    finally: torch.cuda.set_sync_debug_mode(was)
+
 def _recorded(run):
-    "A function that does on a CUDA card what `run` does now, by a recording of it: with the same tensors, whatever they hold by then."
+    "A function that does on a CUDA card what `run` does now, by a recording of it: with the same tensors, whatever they hold by then. A `RuntimeError` if it has to wait for the card."
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
         for _ in range(3): run()                                            # to be warm: what is done only once is not to be recorded
+        with _no_waiting(): run()                                           # a recording that fails would leave PyTorch's random numbers unusable
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph): run()
@@ -146,6 +155,9 @@ def _recorded(run):
 class CudaGraphs(Callback):
     "Learn from each batch by replaying a CUDA graph of forward pass, loss and backward pass, where that `can` be recorded."
     order = 20      # after `MixedPrecision`
+    def __init__(self,
+        foreign:bool=False, # networks with layers of other makers than PyTorch and this package, too? Their Python is run for the recording, and then no more
+    ): self.foreign = foreign
     def before_fit(self): self.learn.replay, self.failed = None, False
     def after_fit(self): self.learn.replay = None
     def before_train(self):
@@ -157,10 +169,12 @@ class CudaGraphs(Callback):
         for b, old in zip(self.model.buffers(), kept): b.copy_(old)         # such as running means, which have seen the same batch several times
 
     def can(self):
-        "Is the network on CUDA, in one process and without hooks, are batches of one size, and gradients let go of after each?"
+        "Is the network on CUDA, in one process, without hooks and not `foreign`, are batches of one size, and gradients let go of after each?"
         dl, model = self.dls.train, self.model
-        return (next(model.parameters()).is_cuda and get_model(model) is model and not _hooked(model.modules()) and (dl.drop_last or dl.n <= dl.bs or not dl.n % dl.bs)
-                and isinstance(self.opt, OptimWrapper) and not any(isinstance(cb, GradientAccumulation) for cb in self.learn.cbs))
+        known = self.foreign or all(type(m).__module__.split('.')[0] in ('torch', 'cae') for m in model.modules())
+        one_size = dl.drop_last or dl.n <= dl.bs or not dl.n % dl.bs
+        let_go = isinstance(self.opt, OptimWrapper) and not any(isinstance(cb, GradientAccumulation) for cb in self.learn.cbs)
+        return next(model.parameters()).is_cuda and get_model(model) is model and not _hooked(model.modules()) and known and one_size and let_go
 
     def record(self):
         "A function from a batch to the network's answer, the loss, and the pairs of parameters and gradients."

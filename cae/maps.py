@@ -86,8 +86,8 @@ def _steps(progress, n, before=0):
 def map_method(
     n, # how many points there are to map
 ):
-    "'torchdr' for 2,000 points and more, if there is a CUDA GPU and TorchDR is installed; otherwise 'opentsne'."
-    return 'torchdr' if n >= 2000 and torch.cuda.is_available() and find_spec('torchdr') else 'opentsne'
+    "'torchdr' for 4,000 points and more, if there is a CUDA GPU and TorchDR is installed; otherwise 'opentsne'."
+    return 'torchdr' if n >= 4000 and torch.cuda.is_available() and find_spec('torchdr') else 'opentsne'
 
 def _neighbours(n):
     "How many neighbours should count for each of `n` points, about: a fifth of the root of `n`, from 8 to 30."
