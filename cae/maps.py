@@ -122,7 +122,7 @@ def fit_map(
     if start is not None: logging.getLogger('openTSNE.tsne').setLevel(logging.ERROR)             # it would warn that this is no small beginning
     first = np.array(start, dtype=float) if start is not None else _beginning(latents, seed)
     with _steps(progress, early + n_iter, before=min(100, len(latents)//100)) as told:       # to look up neighbours takes about so many
-        tsne = TSNE(perplexity=perplexity, early_exaggeration_iter=early, n_iter=n_iter,
+        tsne = TSNE(perplexity=perplexity, early_exaggeration_iter=early, n_iter=n_iter, neighbors='exact' if len(latents) <= 100_000 else 'auto',
                     exaggeration=exaggeration, random_state=seed, n_jobs=n_jobs, initialization=first, **told)
         return Map(tsne.fit(latents))
 
