@@ -32,7 +32,7 @@ from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.training import GradientAccumulation
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
-from fastai.torch_core import get_model, rank_distrib, to_float as _floats
+from fastai.torch_core import get_model, num_distrib, rank_distrib, to_float as _floats
 import fastai.callback.all   # gives every Learner `fit_one_cycle`, `lr_find` and its progress bar
 
 # %% ../nbs/03_learner.ipynb #7147c56d
@@ -212,7 +212,7 @@ class LateLoss(Callback):
     ): self.device = device
     def before_train(self): self.last = None
     def after_loss(self):
-        if not self.training or self.loss.device.type != self.device: return
+        if not self.training or self.loss.device.type != self.device or num_distrib() > 1: return      # several processes add up their losses on their cards
         now = _sent(self.loss.detach())
         self.learn.loss, self.last = (self.last or now)(), now
     def after_train(self):
