@@ -139,9 +139,11 @@ def _sheets(images, order, tile, across, down, model):
             some = images[i]
             yield f'original{k}', _shrunk(some.pixels, tile)
             if model is not None: yield f'reproduction{k}', _shrunk(reconstruct(model, some), tile)
-    with ThreadPoolExecutor() as pool:
-        begun = ((name, pool.submit(_sheet, x, across)) for name, x in tiles())
-        for name, sheet in _ahead(begun, 2*os.cpu_count()): yield name, sheet.result()
+    n = min(32, os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(n)
+    try:
+        for name, sheet in _ahead(((name, pool.submit(_sheet, x, across)) for name, x in tiles()), 2*n): yield name, sheet.result()
+    finally: pool.shutdown(cancel_futures=True)
 
 def _ahead(items, n):
     "The `items`, each when `n` more have been taken or there are no more."

@@ -21,18 +21,22 @@ def _network(model):
     return model.model if isinstance(model, Learner) else model
 
 @contextmanager
-def _all_digits():
-    "Meanwhile convolutions on a CUDA card count with all digits of float32; of itself PyTorch lets them round to ten bits (TF32)."
-    was, torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.allow_tf32, False
+def _all_digits(device):
+    "Meanwhile convolutions on `device`, if it is a CUDA card, count with all digits of float32; of itself PyTorch lets them round to ten bits (TF32)."
+    if device.type != 'cuda': return (yield)
+    cudnn = torch.backends.cudnn
+    where, what, exact = (cudnn.conv, 'fp32_precision', 'ieee') if hasattr(cudnn, 'conv') else (cudnn, 'allow_tf32', False)        # since PyTorch 2.9, and before
+    was = getattr(where, what)
+    setattr(where, what, exact)
     try: yield
-    finally: torch.backends.cudnn.allow_tf32 = was
+    finally: setattr(where, what, was)
 
 @torch.inference_mode()
 def _over(model, x, bs, do, progress=noop):
     "`do(model, batch of x on the model's device)` for all of `x`, as one float32 array that is filled batch by batch."
     device, res = next(model.parameters()).device, None
     file, x = mapped_file(x), as_torch(x) if isinstance(x, np.ndarray) else x
-    with _answering(model), _all_digits():
+    with _answering(model), _all_digits(device):
         for i in progress(range(0, len(x) or 1, bs)):                # of none, one batch of none tells the shape
             y = do(model, x[i:i+bs].to(device)).float().cpu().numpy()
             if res is None: res = np.empty((len(x), *y.shape[1:]), np.float32)
@@ -107,7 +111,7 @@ def _without_itself(i, d):
 def _nearest(x, of, k, itself=False):
     "Squared distances and indices (M,k) of the `k` nearest of `x` to each of `of`, of `x` itself without its own row; in half gigabytes."
     d2, idx, bs = [], [], max(1, 2**27//len(x))
-    for i in range(0, len(of), bs):
+    for i in range(0, len(of) or 1, bs):
         d = torch.cdist(of[i:i+bs], x)
         if itself: d[range(len(d)), range(i, i + len(d))] = torch.inf
         d, j = d.topk(k, largest=False)
@@ -120,11 +124,13 @@ def _on_device(x): return torch.as_tensor(x, dtype=torch.float32, device='cuda' 
 def _by_all_pairs(latents, n):
     "A function from vectors to the distances and indices of their `n` nearest among `latents`, like scikit-learn's `kneighbors`, on the GPU if there is one."
     x = _on_device(latents)
+    middle, most = x.mean(0), min(n + 16, len(x))                      # some to spare, for pairs are compared by a product of matrices,
+    x = x - middle
     def look(of):
-        of = _on_device(of)
-        i = _nearest(x, of, n)[1]
-        d, order = torch.stack([(x[j] - of).pow(2).sum(1).sqrt() for j in i.T], 1).sort(stable=True)       # from the differences, since a product of matrices is not as exact
-        return d.cpu().numpy(), i.gather(1, order).cpu().numpy()
+        of = _on_device(of) - middle
+        i = _nearest(x, of, most)[1]
+        d, order = torch.stack([(x[j] - of).pow(2).sum(1).sqrt() for j in i.T], 1).sort(stable=True)       # which is not as exact as this
+        return d[:, :n].cpu().numpy(), i.gather(1, order)[:, :n].cpu().numpy()
     return look
 
 def neighbours(
@@ -136,6 +142,7 @@ def neighbours(
     "The `n` nearest of `latents` to each of `of`, nearest first: indices (M,n) and Euclidean distances (M,n)."
     if n > len(latents) - (of is None): raise ValueError(f'there are no {n} neighbours among {len(latents)} images')
     most, whose = n + (of is None), latents if of is None else of
+    if not (np.isfinite(latents).all() and np.isfinite(whose).all()): raise ValueError('some of the latents have NaN or infinite numbers')
     look = _by_all_pairs(latents, most) if torch.cuda.is_available() else NearestNeighbors(n_neighbors=most).fit(latents).kneighbors
     parts = [look(whose[k:k+4096]) for k in progress(range(0, max(1, len(whose)), 4096))]
     d, i = (np.concatenate(p) for p in zip(*parts))

@@ -8,7 +8,7 @@ __all__ = ['amp_mode', 'StopAtNaN', 'keep_memory', 'AutoencoderLearner', 'FlushD
            'BCEWithLogits', 'plan', 'write_whole', 'sweep', 'save', 'read_json', 'load', 'Resume']
 
 # %% ../nbs/03_learner.ipynb #ac91425f
-import csv, ctypes, hashlib, json, os, re, secrets, time
+import csv, ctypes, hashlib, json, os, re, secrets, time, warnings
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache, wraps
 from importlib import import_module
@@ -32,7 +32,7 @@ from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.training import GradientAccumulation
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
-from fastai.torch_core import get_model, num_distrib, rank_distrib, to_float as _floats
+from fastai.torch_core import get_model, num_distrib, rank_distrib, to_detach, to_float as _floats
 import fastai.callback.all   # gives every Learner `fit_one_cycle`, `lr_find` and its progress bar
 
 # %% ../nbs/03_learner.ipynb #7147c56d
@@ -45,7 +45,7 @@ def amp_mode(
 # %% ../nbs/03_learner.ipynb #9a05b18b
 class StopAtNaN(Callback):
     "Stop with a `FloatingPointError` at the first loss that is not finite; the network gets back its weights of the last good epoch."
-    order = -5
+    order = 13      # after `MixedPrecision`, which has to leave its 16 bits before somebody raises an error
     def before_fit(self): vars(self).pop('good', None)
     def before_epoch(self):
         if 'good' not in vars(self): self.keep(f'epoch {self.epoch}' if self.epoch else 'the start')
@@ -90,29 +90,45 @@ def _by_blocks(model):
     try: yield
     finally: vars(model).pop('forward', None)
 
+@contextmanager
+def _autocast_as_it_was():
+    "Whatever happens meanwhile, autocast is then as it was: `MixedPrecision` switches it on for each batch, and leaves it on if that ends in an error."
+    was, depth = [(k, torch.is_autocast_enabled(k), torch.get_autocast_dtype(k)) for k in ('cuda', 'cpu')], torch.autocast_increment_nesting()
+    try: yield
+    finally:
+        while torch.autocast_decrement_nesting() >= depth: pass
+        for kind, on, dtype in was:
+            torch.set_autocast_enabled(kind, on)
+            torch.set_autocast_dtype(kind, dtype)
+        torch.clear_autocast_cache()
+
 class AutoencoderLearner(Learner):
     "fastai's `Learner`, a little quicker: within a batch only those callbacks are called that have something to do, and on a CPU the first network is trained `blockwise`. A callback can have training begin at `first_epoch`."
-    first_epoch, replay = 0, None                        # `replay` may do forward and backward pass in their own way, as `CudaGraphs` has it
+    first_epoch, replay, grads = 0, None, None           # `replay` may do forward and backward pass in their own way, as `CudaGraphs` has it
     @wraps(Learner.fit)
     def fit(self, *args, **kwargs):
         self.first_epoch = 0                             # if one that was to go on has failed before it began
         quick = torch.device(self.dls.device).type == 'cpu' and _is_first(self.model)
-        with _by_blocks(self.model) if quick else nullcontext(): return super().fit(*args, **kwargs)
+        with _autocast_as_it_was(), _by_blocks(self.model) if quick else nullcontext():
+            try: return super().fit(*args, **kwargs)
+            finally: self.replay = self.grads = self.loss_grad = None
 
     def _do_fit(self):
         first, self.first_epoch = self.first_epoch, 0
         for self.epoch in range(first, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
 
     def _do_one_batch(self):
-        if not self.training or self.replay is None: return super()._do_one_batch()
-        self.pred, self.loss_grad, self.grads = self.replay(*self.xb, *self.yb)
+        made = self.replay(*self.xb, *self.yb) if self.training and self.replay else None
+        self.grads = None
+        if made is None: return super()._do_one_batch()
+        self.pred, self.loss_grad, self.grads = made
         self.loss = self.loss_grad.clone()
         self('after_pred')
         self('after_loss')
         self._do_grad_opt()
 
     def _backward(self):
-        if self.replay is None: return super()._backward()
+        if self.grads is None: return super()._backward()
         for p, g in self.grads: p.grad = g
 
     def _call_one(self, event_name):
@@ -134,9 +150,9 @@ class FlushDenormals(Callback):
 # %% ../nbs/03_learner.ipynb #258c4791
 @contextmanager
 def _no_waiting():
-    "Meanwhile whatever makes Python wait for a CUDA card raises a `RuntimeError`."
+    "Meanwhile most of what makes Python wait for a CUDA card raises a `RuntimeError`."
     was = torch.cuda.get_sync_debug_mode()
-    torch.cuda.set_sync_debug_mode('error')
+    with warnings.catch_warnings(action='ignore', category=UserWarning): torch.cuda.set_sync_debug_mode('error')    # it says each time that it does not see all
     try: yield
     finally: torch.cuda.set_sync_debug_mode(was)
 
@@ -156,29 +172,37 @@ class CudaGraphs(Callback):
     "Learn from each batch by replaying a CUDA graph of forward pass, loss and backward pass, where that `can` be recorded."
     order = 20      # after `MixedPrecision`
     def __init__(self,
-        foreign:bool=False, # networks with layers of other makers than PyTorch and this package, too? Their Python is run for the recording, and then no more
+        foreign:bool=False, # layers, losses and callbacks of other makers than PyTorch and this package, too? Their Python is run for the recording, and then no more
     ): self.foreign = foreign
     def before_fit(self): self.learn.replay, self.failed = None, False
-    def after_fit(self): self.learn.replay = None
     def before_train(self):
         if self.learn.replay is not None or self.failed or not self.can(): return
         kept = [b.clone() for b in self.model.buffers()]
         try: self.learn.replay = self.record()
         except RuntimeError: self.failed = True                             # there is something in the network or the loss that cannot be recorded
-        self.opt.zero_grad()
-        for b, old in zip(self.model.buffers(), kept): b.copy_(old)         # such as running means, which have seen the same batch several times
+        finally:
+            self.opt.zero_grad()
+            for b, old in zip(self.model.buffers(), kept): b.copy_(old)     # such as running means, which have seen the same batch several times
 
     def can(self):
-        "Is the network on CUDA, in one process, without hooks and not `foreign`, are batches of one size, and gradients let go of after each?"
-        dl, model = self.dls.train, self.model
-        known = self.foreign or all(type(m).__module__.split('.')[0] in ('torch', 'cae') for m in model.modules())
+        "Is the network on the current CUDA card, in one process and without hooks, nothing `foreign` in between, are batches of one size, and gradients let go of after each?"
+        dl, model, weight = self.dls.train, self.model, next(self.model.parameters())
         one_size = dl.drop_last or dl.n <= dl.bs or not dl.n % dl.bs
         let_go = isinstance(self.opt, OptimWrapper) and not any(isinstance(cb, GradientAccumulation) for cb in self.learn.cbs)
-        return next(model.parameters()).is_cuda and get_model(model) is model and not _hooked(model.modules()) and known and one_size and let_go
+        here = weight.is_cuda and (weight.device.index is None or weight.device.index == torch.cuda.current_device())
+        return here and get_model(model) is model and not _hooked(model.modules()) and one_size and let_go and (self.foreign or not self.meddled())
+
+    def meddled(self):
+        "Are there layers or a loss of other makers, or callbacks that may change an answer, a loss or what goes backward from it?"
+        makers = [type(m).__module__ for m in self.model.modules()] + [getattr(self.loss_func, '__module__', None) or type(self.loss_func).__module__]
+        others = [cb for cb in self.learn.cbs if not isinstance(cb, (MixedPrecision, FlushDenormals, LateLoss, StopAtNaN))]
+        return (any(m.split('.')[0] not in ('torch', 'cae') for m in makers)
+                or any(hasattr(type(cb), e) or e in vars(cb) for cb in others for e in ('after_pred', 'after_loss', 'before_backward')))
 
     def record(self):
-        "A function from a batch to the network's answer, the loss, and the pairs of parameters and gradients."
-        learn, amp, batch = self.learn, getattr(self.learn, 'mixed_precision', None), [x.clone() for x in self.dls.train.new(shuffle=False, augment=None).one_batch()]
+        "A function from a batch to the network's answer, the loss, and the pairs of parameters and gradients; to nothing, if it is of another shape."
+        learn, batch = self.learn, [x.clone() for x in self.dls.train.new(shuffle=False, augment=None).one_batch()]
+        amp = next((cb for cb in learn.cbs if isinstance(cb, MixedPrecision)), None)
         weights, made = [p for p in learn.model.parameters() if p.requires_grad], []
         half = torch.autocast('cuda', amp.autocast.fast_dtype, cache_enabled=False) if amp else nullcontext()
         def run():
@@ -187,9 +211,11 @@ class CudaGraphs(Callback):
                 pred = _floats(learn.model(*batch[:learn.dls.n_inp]))
                 loss = learn.loss_func(pred, *batch[learn.dls.n_inp:])
             (learn.scaler.scale(loss) if amp else loss).backward()
-            made[:] = pred, loss.detach(), [(p, p.grad) for p in weights]
+            made[:] = to_detach(pred, cpu=False, gather=False), loss.detach(), [(p, p.grad) for p in weights]
         again = _recorded(run)
+        shapes = [x.shape for x in batch]
         def replay(*new):
+            if [x.shape for x in new] != shapes: return None
             for x, y in zip(batch, new): x.copy_(y)
             again()
             return made
@@ -201,12 +227,12 @@ def _sent(x):
     "A function that waits until the tensor `x`, which is sent off from a CUDA card now, has come to the computer's memory, and gives it."
     there, arrived = torch.empty(x.shape, dtype=x.dtype, pin_memory=True), torch.cuda.Event()
     there.copy_(x, non_blocking=True)
-    arrived.record()
+    arrived.record(torch.cuda.current_stream(x.device))
     return lambda: (arrived.synchronize(), there)[1]
 
 class LateLoss(Callback):
     "While the network learns on `device`, show everybody the loss of the batch before, so that nobody has to wait for this one's."
-    order = -10     # before all who look
+    order = 12      # after `MixedPrecision`, and before all who look
     def __init__(self,
         device='cuda', # a kind of device
     ): self.device = device
