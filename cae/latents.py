@@ -142,7 +142,7 @@ def neighbours(
     "The `n` nearest of `latents` to each of `of`, nearest first: indices (M,n) and Euclidean distances (M,n)."
     if n > len(latents) - (of is None): raise ValueError(f'there are no {n} neighbours among {len(latents)} images')
     most, whose = n + (of is None), latents if of is None else of
-    if not (np.isfinite(latents).all() and np.isfinite(whose).all()): raise ValueError('some of the latents have NaN or infinite numbers')
+    if not all(np.isfinite(x).all() for x in (latents, of) if x is not None): raise ValueError('some of the latents have NaN or infinite numbers')
     look = _by_all_pairs(latents, most) if torch.cuda.is_available() else NearestNeighbors(n_neighbors=most).fit(latents).kneighbors
     parts = [look(whose[k:k+4096]) for k in progress(range(0, max(1, len(whose)), 4096))]
     d, i = (np.concatenate(p) for p in zip(*parts))

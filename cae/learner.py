@@ -221,7 +221,6 @@ class CudaGraphs(Callback):
             return made
         return replay
 
-
 # %% ../nbs/03_learner.ipynb #c0da0004
 def _sent(x):
     "A function that waits until the tensor `x`, which is sent off from a CUDA card now, has come to the computer's memory, and gives it."
@@ -243,7 +242,6 @@ class LateLoss(Callback):
         self.learn.loss, self.last = (self.last or now)(), now
     def after_train(self):
         if self.last: self.learn.loss = self.last()
-
 
 # %% ../nbs/03_learner.ipynb #5592d887
 def autoencoder_learner(
