@@ -16,6 +16,7 @@ from fastprogress.fastprogress import progress_bar
 from matplotlib.textpath import text_to_path
 from openTSNE import TSNE
 from openTSNE.initialization import pca
+from .latents import neighbours
 from .latents import _nearest, _on_device
 from scipy.ndimage import gaussian_filter
 
@@ -215,10 +216,10 @@ class NearestMap(Map):
         latents, # new ones, (M,n_latent)
     ):
         "Where `latents` belong on this map: float32 (M,2); raises a `ValueError` if they are of another length."
-        m, n = _check(latents, 1).shape[1], self.latents.shape[1]
+        latents = _check(latents, 1)
+        m, n = latents.shape[1], self.latents.shape[1]
         if m != n: raise ValueError(f'this map was made of vectors of {n} numbers, not {m}')
-        i = _nearest(_on_device(self.latents), _on_device(latents), self.n)[1].cpu().numpy()
-        return np.median(self.xy[i], axis=1)
+        return np.median(self.xy[neighbours(self.latents, latents, self.n)[0]], axis=1)
 
     def pulled(self,
         exaggeration:float=2, # how much stronger than in textbook t-SNE attraction is now
@@ -230,8 +231,8 @@ class NearestMap(Map):
 
     def affinities(self, n=None):
         "How much each point counts as a neighbour of each other: sparse (N,N); the `n` nearest share alike (default as `fit_map` has it), every row sums to 1."
-        x, n = _on_device(self.latents), min(n or round(_neighbours(len(self))), len(self) - 1)
-        near = _nearest(x, x, n, itself=True)[1].cpu().numpy()
+        n = min(n or round(_neighbours(len(self))), len(self) - 1)
+        near = neighbours(self.latents, n=n)[0]
         p = sp.csr_matrix((np.ones(near.size), near.ravel(), np.arange(0, near.size + 1, n)), shape=(len(self), len(self)))
         return _rows_to_one(p + p.T)
 
