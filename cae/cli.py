@@ -69,7 +69,7 @@ class _Step:
 
 # %% ../nbs/11_cli.ipynb #e2c2eff9
 def _split(source, images):
-    "What to learn from and what to check with: MNIST's own halves, else a tenth held back by `dataloaders`."
+    "What to learn from and what to check with: MNIST's own two parts, else a tenth held back by `dataloaders`."
     return (images[:60_000], images[60_000:]) if str(source) == 'mnist' else (images, None)
 
 def _network(name, images, n_latent):
@@ -861,7 +861,9 @@ def _add(sub, name, about, run):
 _sources = "a folder of pictures or of IDX files, a Kaggle CSV, an IDX file, 'mnist'"
 
 # %% ../nbs/11_cli.ipynb #c090001c
-def _say_skipped(report, where): return [f'{report["skipped"]} files could not be read; {where} says why'] if report['skipped'] else []
+def _say_skipped(report, where):
+    n = report['skipped']
+    return [f'{n} {"file" if n == 1 else "files"} could not be read; {where} says why'] if n else []
 
 def _summary(report, out):
     "The report of `discover` in words."

@@ -40,7 +40,7 @@ from fastcore.foundation import L
 def landscape(
     xy, # points on a map, (N,2)
     bins:int=200, # fields of the grid along its longer side
-    width:float=None, # of the smoothing, as a share of that side; default 0.023, for fewer than 1,000 points wider by the sixth root of how many are missing
+    width:float=None, # of the smoothing, as a share of that side; default 0.023, for fewer than 1,000 points wider by the sixth root of 1,000 over their number
 ):
     "The density of points on a square grid around the map, (bins,bins), and the field of each point as an index into it, (N,)."
     xy = np.asarray(xy)
@@ -127,7 +127,7 @@ class Groups:
         k:int=10, # how many of the known images have a say
         far:float=1.5, # too far is an image whose nearest known one is more than so many times as far off as the `k`-th neighbour of 999 in 1,000 known images; `None`: nothing is
     ):
-        "The group of each new image by vote of its nearest known ones: int (M,), −1 where most are in none or all are too far."
+        "The group of each new image by vote of its nearest known ones: int (M,), −1 where as many are in none as in any group, or all are too far."
         latents, k = _check_new(latents, self.latents.shape[1]), min(k, len(self) - 1)
         vote = KNeighborsClassifier(k).fit(self.latents, self.labels)
         res = vote.predict(latents)
@@ -472,7 +472,7 @@ class Named:
         if odd: raise ValueError(f'Kaggle expects the digits 0 to 9 as labels, not {odd[0]!r}')
         if not known.any(): raise ValueError('there are no groups to name the images by')
         latents = self.found.latents if latents is None else _check_new(latents, self.found.latents.shape[1])
-        labels = self._name(KNeighborsClassifier(min(10, known.sum())).fit(self.found.latents[known], self.found.labels[known]).predict(latents))
+        labels = KNeighborsClassifier(min(10, known.sum())).fit(self.found.latents[known], self.labels[known].astype(str)).predict(latents)
         table = pd.DataFrame(dict(ImageId=np.arange(1, len(labels) + 1), Label=labels))
         return write_whole(path, table.to_csv(index=False, lineterminator='\n'))
 

@@ -29,8 +29,8 @@ with warnings.catch_warnings():   # fastai 2.8 still uses torch.jit.script, of w
 def mapped_file(
     x, # an array
 ):
-    "The `mmap` of the file that `x` is a window of (`np.memmap`); None if it lies in memory."
-    while x is not None and not isinstance(x, mmap.mmap): x = getattr(x, 'base', None)
+    "The `mmap` of the file that `x` is a window of (`np.memmap`); None if it lies in memory, as what was changed of a copy on write does."
+    while x is not None and not isinstance(x, mmap.mmap): x = None if getattr(x, 'mode', None) == 'c' else getattr(x, 'base', None)
     return x
 
 def let_go(

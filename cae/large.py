@@ -66,7 +66,7 @@ def _reading_of(path, files, labels, how):
     "How the pictures `files` below `path` are to be read: what is not in `how` is what `infer_reading` says."
     res = dict(size=None, channels=None, crop=None, ink=False) | infer_reading(path)
     if other := set(how) - set(res): raise TypeError(f'store_images has no {min(other)!r}; pictures are read by {", ".join(res)}')
-    res |= {k: v for k, v in how.items() if v is not None}
+    res |= {k: v for k, v in how.items() if v is not None or k == 'crop'}          # nothing is cut off, if that is said
     if how.get('ink') is None and res['channels'] == 4: res['ink'] = False       # which has no fourth channel
     size, channels = _check_reading(**res)
     if not isinstance(res['crop'], str | None): res['crop'] = np.asarray(res['crop']).tolist()           # a box, as JSON gives it back

@@ -9,6 +9,7 @@ __all__ = ['Autoencoder', 'layer_table', 'BlockConv', 'blockwise', 'halvings', '
 import math
 from contextlib import contextmanager
 from itertools import product
+from operator import index
 import torch, torch.nn.functional as F
 from torch import nn
 from .layers import *
@@ -22,7 +23,7 @@ class Autoencoder(nn.Module):
     ):
         super().__init__()
         if n_latent < 1: raise ValueError(f'a latent vector has at least one number, not {n_latent}')
-        self.n_latent = n_latent
+        self.n_latent = index(n_latent)             # a plain number, whatever kind it came as
         self.encode = nn.Sequential(
             nn.ZeroPad2d(2),                        # 3×32×32
             conv(3, 4),                             # 4×16×16
@@ -54,10 +55,11 @@ class Autoencoder(nn.Module):
 @contextmanager
 def _answering(model):
     "`model` as it answers, not as it learns, in which BatchNorm would take note of what it sees; afterwards it is as it was."
-    was = model.training
+    was = [(m, m.training) for m in model.modules()]
     model.eval()
     try: yield
-    finally: model.train(was)
+    finally:
+        for m, training in was: m.training = training
 
 def layer_table(
     model, # any of our networks
@@ -153,7 +155,7 @@ class ResNetAutoencoder(nn.Module):
         norm:bool=False, # batch normalisation in every layer?
     ):
         super().__init__()
-        self.size, self.channels, self.n_latent, self.n_blocks, self.norm = _check_size(size), channels, n_latent, n_blocks, norm
+        self.size, self.channels, self.n_latent, self.n_blocks, self.norm = _check_size(size), channels, index(n_latent), index(n_blocks), norm
         if channels not in (1, 3, 4): raise ValueError(f'images have 1, 3 or 4 channels, not {channels}')
         if not 1 <= n_latent <= channels*math.prod(self.size):
             raise ValueError(f'{n_latent} numbers cannot sum up an image of {channels}×{self.size[0]}×{self.size[1]}: 1 to {channels*math.prod(self.size)} can')

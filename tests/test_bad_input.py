@@ -32,7 +32,7 @@ CASES = {
     'not a byte':         ('a.csv', text(f'{HEAD}\n{ROW}\n{ROW[:-1]}999\n'), 'row 2 has a pixel of 999'),
     'header only':        ('a.csv', text(f'{HEAD}\n'), 'no rows'),
     'empty file':         ('a.csv', text(''), 'no column pixel0'),
-    'not text':           ('a.csv', raw(b'\xff\xfe\x00\x01' * 50), 'a.csv'),
+    'not text':           ('a.csv', raw(b'\xff\xfe\x00\x01' * 50), 'not a text file'),
     'truncated IDX':      ('few-images-idx3-ubyte', raw(bytes([0, 0, 8, 3, 0, 0, 0, 9, 0, 0, 0, 28, 0, 0, 0, 28]) + bytes(99)), 'promises 7,056 bytes, it holds 99'),
     'wrong magic number': ('few-images-idx3-ubyte', raw(b'GIF89a' + bytes(99)), 'not an IDX file'),
     'empty IDX':          ('few-images-idx3-ubyte', raw(b''), 'not an IDX file'),
