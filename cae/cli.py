@@ -358,7 +358,7 @@ def _train(model, train, valid, how, seed, report, state=None):
     augment = how['augment'] and Distort(**how['augment'], seed=seed)
     dls = dataloaders(train, valid=valid, bs=how['bs'], seed=seed, augment=augment, denoise=False)
     learn = autoencoder_learner(dls, model, wd=how['wd'])
-    lsuv(model.to(dls.device), dls.train.new(bs=512, drop_last=False, augment=None).one_batch()[0])
+    lsuv(model.to(learn.dls.device), learn.dls.train.new(bs=512, drop_last=False, augment=None).one_batch()[0])
     few = learn.no_logging() if how['epochs'] > 20 else nullcontext()              # hundreds of lines say less than a bar
     with _Step(report, 'training') as step:
         learn.logger = _say_epoch(step)                                            # in place of fastai's table

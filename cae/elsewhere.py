@@ -114,7 +114,7 @@ def _taught(images, model, n_latent, epochs, seed, distort):
         net = _network_called(model, images, int(n_latent or how['n_latent']))
         dls = dataloaders(images, valid=images[:1], bs=how['bs'], seed=seed, augment=augment, denoise=False)     # who has no say, but fastai asks for one
         learn = autoencoder_learner(dls, net, wd=how['wd'])
-        lsuv(net.to(dls.device), dls.train.new(bs=128, drop_last=False, augment=None).one_batch()[0])
+        lsuv(net.to(learn.dls.device), learn.dls.train.new(bs=128, drop_last=False, augment=None).one_batch()[0])
         with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(how['epochs'], how['lr'])
     return net.eval()
 

@@ -8,7 +8,7 @@ __all__ = ['amp_mode', 'StopAtNaN', 'keep_memory', 'AutoencoderLearner', 'FlushD
            'BCEWithLogits', 'plan', 'write_whole', 'sweep', 'save', 'read_json', 'load', 'Resume']
 
 # %% ../nbs/03_learner.ipynb #ac91425f
-import csv, ctypes, hashlib, json, os, re, secrets, time, warnings
+import copy, csv, ctypes, hashlib, json, os, re, secrets, time, warnings
 from contextlib import contextmanager, nullcontext, suppress
 from functools import cache, wraps
 from importlib import import_module
@@ -253,6 +253,8 @@ def autoencoder_learner(
     **kwargs, # for fastai's `Learner`: `metrics`, `lr`, `wd`, …
 ):
     "A fastai `Learner` for `model`; raises a `ValueError` if the images do not fit it."
+    dls = copy.copy(dls)                                 # for another network the same ones may have to make batches of other channels
+    dls.loaders = [copy.copy(dl) for dl in dls.loaders]
     for dl in dls.loaders:
         check_fit(model, dl.pixels.shape)
         dl.channels = model.channels
