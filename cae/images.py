@@ -29,7 +29,7 @@ with warnings.catch_warnings():   # fastai 2.8 still uses torch.jit.script, of w
 def mapped_file(
     x, # an array
 ):
-    "The `mmap` of the file that `x` is a window of (`np.memmap`); None if it lies in memory, as what was changed of a copy on write does."
+    "The `mmap` of the file that `x` is a window of (`np.memmap`); None if it lies in memory, or may have changes that are not in the file (copy on write)."
     while x is not None and not isinstance(x, mmap.mmap): x = None if getattr(x, 'mode', None) == 'c' else getattr(x, 'base', None)
     return x
 

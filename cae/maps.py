@@ -16,8 +16,7 @@ from fastprogress.fastprogress import progress_bar
 from matplotlib.textpath import text_to_path
 from openTSNE import TSNE
 from openTSNE.initialization import pca
-from .latents import neighbours
-from .latents import _nearest, _on_device
+from .latents import _nearest, _on_device, neighbours
 from scipy.ndimage import gaussian_filter
 
 # %% ../nbs/05_maps.ipynb #95d06765
