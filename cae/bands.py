@@ -13,7 +13,7 @@ from io import BytesIO
 from pathlib import Path
 import numpy as np, matplotlib.pyplot as plt
 from .images import *
-from .images import _unfolded_size
+from .images import _name, _unfolded_size
 
 # %% ../nbs/08_bands.ipynb #637f79fa
 @dataclass(repr=False, eq=False)
@@ -155,7 +155,7 @@ def read_bands(
         if path is None: return _from_json(source, efermi, name or '')
         raw = path.read_bytes()
         text = (_unfolded(raw) if raw[:2] == b'\x1f\x8b' else raw).decode('utf-8-sig', 'replace')
-        name = name or (path.resolve().parent.name if path.name.startswith('EIGENVAL') else re.sub(r'(\.json)?(\.gz)?$', '', path.name))
+        name = name or _name(Path(path.resolve().parent.name if path.name.startswith('EIGENVAL') else re.sub(r'(\.json)?(\.gz)?$', '', path.name)))
         if text.lstrip()[:1] in ('{', '['): return _from_json(json.loads(text), efermi, name)
         return _from_eigenval(text, efermi, name)
     except json.JSONDecodeError as e: what = f'not JSON, or cut off ({e})'

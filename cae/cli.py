@@ -597,42 +597,60 @@ def _read_for(network, source, how, report):
     return images
 
 # %% ../nbs/11_cli.ipynb #c090000d
+def _check_table(path, begins):
+    "Complain if the file at `path`, if there is one, is another than a table that `begins` so."
+    if path.exists() and not path.read_bytes().startswith(begins): raise ValueError(f'{path}: is another table; choose another name with --out')
+
+def _beside(out): return out.with_name(f'{out.stem}-skipped.csv')
+
 def _vectors_file(source, out):
     "Where the vectors of `source` go: `out`, or by default a name made of its; a `ValueError` if that cannot be."
     name = Path(source).resolve().name
     out = Path(out or f'{name.removesuffix(".gz").removesuffix(".csv") or "images"}-latents.npy')
     if out.suffix not in ('.npy', '.csv', '.parquet'): raise ValueError(f'{out}: vectors go into a file whose name ends in .npy or .csv, or into a folder of files whose name ends in .parquet')
+    _check_table(_beside(out), b'name,reason\n')
     if out.suffix == '.parquet' and (out.is_file() or out.is_dir() and any(out.iterdir()) and not (out/'_vectors.json').exists() and not (out/'.images').exists()):
         raise ValueError(f'{out}: is something else; choose another name with --out')
     if out.suffix == '.parquet': return out
     names = out.with_suffix('.csv')
     if out != names and out.exists() and not names.exists(): raise ValueError(f'{out}: is not a file that vectorize has left, or the names beside it are gone; choose another name with --out')
     if Path(source).resolve() in (out.resolve(), names.resolve()): raise ValueError(f'{out}: would be written over {source}; choose another name with --out')
-    ours = b'name\n' if out != names else b'name,z0'
-    if names.exists() and not names.read_bytes().startswith(ours): raise ValueError(f'{names}: is another table; choose another name with --out')
+    _check_table(names, b'name\n' if out != names else b'name,z0')
     return out
 
 def _write_vectors(out, images, latents):
     "Leave `latents` in the file `out`, and the names beside it unless they are in it; each file whole."
     from cae.learner import write_whole
-    _write_skipped(out.with_name(f'{out.stem}-skipped.csv'), images)
+    _write_skipped(_beside(out), images)
     if out.suffix == '.csv': return write_whole(out, _table(name=images.names, **{f'z{i}': z for i, z in enumerate(latents.T)}))
     write_whole(out.with_suffix('.csv'), _table(name=images.names))
     return write_whole(out, _npy(latents))
+
+def _check_weights(network, out):
+    "Complain if the folder `out` holds the vectors of another network."
+    from cae.large import _about_vectors, _weights_hash
+    from cae.learner import read_json
+    about = out/'_vectors.json'
+    if about.exists() and read_json(about, _about_vectors, 'vectors')['weights'] != _weights_hash(network): raise ValueError(f'{out}: holds the vectors of another network; choose another name with --out')
 
 def _write_parts(network, source, how, out, report):
     "Leave vectors as Parquet files in the folder `out`, never all in memory; pictures are decoded into a file there on the way. Both go on where they were cut off."
     from cae.images import infer_reading
     from cae.large import _arrow, store_images, vectorize_to
     from cae.learner import _alone
-    _arrow()                                                     # which is missed before the decoding and not after it
+    _arrow()                                                     # both are missed before the decoding and not after it
+    _check_weights(network, out)
     with _folder(out), _alone(out):
         if infer_reading(source):
             with _Step(report, 'decoding') as step: images = store_images(source, out/'.images', progress=step.of, **how)
             report |= dict(images=len(images), skipped=len(images.skipped))
         else: images = _read_for(network, source, how, report)
-        with _Step(report, 'vectorizing') as step: vectorize_to(network, images, out, progress=step.of)
-        _write_skipped(out.with_name(f'{out.stem}-skipped.csv'), images)
+        try:
+            with _Step(report, 'vectorizing') as step: vectorize_to(network, images, out, progress=step.of)
+        except ValueError:                                       # the vectors there are of other images, which shall not find these pixels
+            shutil.rmtree(out/'.images', ignore_errors=True)
+            raise
+        _write_skipped(_beside(out), images)
         shutil.rmtree(out/'.images', ignore_errors=True)
 
 def vectorize_images(
@@ -727,6 +745,12 @@ def _write_placed(out, images, found, shift, table):
     write_whole(out/'placed.csv', _table(**table))
     write_whole(out/'placed.png', picture)
 
+def _check_placed(out):
+    "Complain if what `place` writes into the folder `out` would be written over something else."
+    _check_table(out/'placed.csv', b'name,x,y,cluster,')
+    _check_table(out/'placed-skipped.csv', b'name,reason\n')
+    if (out/'placed.png').exists() and not (out/'placed.csv').exists(): raise ValueError(f'{out/"placed.png"}: is not a picture that place has left, or the table beside it is gone; choose another folder with --out')
+
 def place_images(
     folder, # what `discover` left
     source, # new images: a folder of pictures or of IDX files, a Kaggle CSV, an IDX file, or 'mnist'
@@ -736,6 +760,7 @@ def place_images(
     folder, out = Path(folder), Path(out or Path(folder)/'placed')
     _check_run(folder)
     _check_places(source, out)
+    _check_placed(out)
     network, report = _load(folder/'model'), dict(source=_text(source), folder=_text(folder), seconds={})
     known = _known(folder, network)
     images = _read_for(network, source, _reading(folder/'model', network), report)

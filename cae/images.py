@@ -242,6 +242,10 @@ def show(self:Images,
     return ax
 
 # %% ../nbs/00_images.ipynb #ba1e00aa
+def _name(path):
+    "The name of `path` as text that can be written; bytes that are not UTF-8 as `\\xff`."
+    return os.fsencode(path.as_posix()).decode(errors='backslashreplace')
+
 @patch(cls_method=True)
 def from_idx(cls:Images,
     path, # IDX file of images; or a folder of such files, all of which are read in order of their names
@@ -263,7 +267,7 @@ def from_idx(cls:Images,
     if y is not None and y.ndim != 1: raise ValueError(f'{labels}: holds an array of {y.ndim} dimensions; labels have one (N,)')
     if y is not None and len(y) != len(x): raise ValueError(f'{labels}: {len(y):,} labels for {len(x):,} images')
     if not x.size: raise ValueError(f'{path}: there is no image in an array of the shape {x.shape}')
-    return cls(x[:, None], y, [f'{path.name.split("-images")[0]}/{i}' for i in range(len(x))])
+    return cls(x[:, None], y, [f'{_name(Path(path.name)).split("-images")[0]}/{i}' for i in range(len(x))])
 
 # %% ../nbs/00_images.ipynb #3877823f
 def _find_kaggle(root):
@@ -387,7 +391,7 @@ def _opened(path):
     path = Path(path)
     _check_file(path)
     Image.init()
-    with Image.open(path, formats=[f for f in _formats if f in Image.OPEN]) as im:
+    with open(path, 'rb') as f, Image.open(f, formats=[f for f in _formats if f in Image.OPEN]) as im:          # of a path Pillow would map a TIFF's pixels, and confuse their rows if it is to be turned
         n = im.width*im.height
         with _room.take(n):
             if im.format in ('JPEG', 'MPO') and path.read_bytes().count(b'\xff\xda')*n > _most_passes:
@@ -478,8 +482,10 @@ def _median_size(files, crop=None):
     for p in _sample(files) if crop == 'frame' else files:
         with suppress(Exception), warnings.catch_warnings(action='ignore'):       # a damaged file can raise anything
             with _opened(p) as im:
-                if crop is not None: left, top, right, bottom = _crop_box(_upright(im) if _turn(im) else im, crop)
-                else: left, top, right, bottom = 0, 0, *(im.size[::-1] if _turn(im) in _on_its_side else im.size)
+                turn = _turn(im)
+                if turn and (crop is not None or im.format == 'TIFF'): im, turn = _upright(im), None         # of a TIFF some versions of Pillow give the size that it has once it is turned
+                if crop is not None: left, top, right, bottom = _crop_box(im, crop)
+                else: left, top, right, bottom = 0, 0, *(im.size[::-1] if turn in _on_its_side else im.size)
                 sizes.append((bottom - top, right - left))
     return tuple(int(s) for s in np.median(sizes, axis=0)) if sizes else (1, 1)
 
@@ -503,10 +509,6 @@ def _check_reading(size, channels, crop, ink):
         if len(size) != 2 or not all(isinstance(s, Integral) and s > 0 for s in size): raise ValueError(f'{"×".join(map(str, size))} is no size for an image')
         size = tuple(int(s) for s in size)
     return size, channels or (1 if ink else None)
-
-def _name(path):
-    "The name of `path` as text that can be written; bytes that are not UTF-8 as `\\xff`."
-    return os.fsencode(path.as_posix()).decode(errors='backslashreplace')
 
 def _read_or_why(*args):
     try: return _read_image(*args)

@@ -183,9 +183,9 @@ def test_a_decoder_may_raise_anything(tmp_path, monkeypatch):
     (tmp_path/'bad.png').write_bytes(encoded(RGB, 'PNG'))
     honest = Image.open
     for e in (IndexError('17'), KeyError('x'), ZeroDivisionError(), AssertionError(), MemoryError(), RecursionError('deep'), OverflowError('so\nmuch'), OSError()):
-        def fails(path, *args, **kwargs):
-            if Path(path).name == 'bad.png': raise e
-            return honest(path, *args, **kwargs)
+        def fails(file, *args, **kwargs):
+            if Path(file.name).name == 'bad.png': raise e
+            return honest(file, *args, **kwargs)
         monkeypatch.setattr(Image, 'open', fails)
         assert [n for n, _ in read(tmp_path).skipped] == ['bad.png']
         assert infer_reading(tmp_path)['size'] == (28, 28)
@@ -239,9 +239,9 @@ def test_a_file_and_a_folder_that_must_not_be_opened(tmp_path, monkeypatch):
     (tmp_path/'closed').mkdir()
     (tmp_path/'secret.png').write_bytes(encoded(RGB, 'PNG'))
     def guarded(f):
-        def g(path, *args, **kwargs):
-            if Path(path).name in ('secret.png', 'closed'): raise PermissionError(13, 'Permission denied', str(path))
-            return f(path, *args, **kwargs)
+        def g(x, *args, **kwargs):                                       # an open file, or a path
+            if Path(x.name).name in ('secret.png', 'closed'): raise PermissionError(13, 'Permission denied', x.name)
+            return f(x, *args, **kwargs)
         return g
     monkeypatch.setattr(Image, 'open', guarded(Image.open))
     monkeypatch.setattr(os, 'scandir', guarded(os.scandir))
