@@ -554,6 +554,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                           'cae.maps._rows_to_one': ('maps.html#_rows_to_one', 'cae/maps.py'),
                           'cae.maps._steps': ('maps.html#_steps', 'cae/maps.py'),
                           'cae.maps._teller': ('maps.html#_teller', 'cae/maps.py'),
+                          'cae.maps._unwarned': ('maps.html#_unwarned', 'cae/maps.py'),
                           'cae.maps._write_names': ('maps.html#_write_names', 'cae/maps.py'),
                           'cae.maps.fit_map': ('maps.html#fit_map', 'cae/maps.py'),
                           'cae.maps.group_color': ('maps.html#group_color', 'cae/maps.py'),

@@ -76,7 +76,8 @@ def keep_memory():
     return bool(largest and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
 def _is_first(model):
-    "Is `model` the first network, with all its layers as they were?"
+    "Is `model` the first network, with all its layers and its way through them as they were?"
+    if any('forward' in vars(m) for m in model.modules()): return False
     with torch.device('meta'): return type(model) is Autoencoder and repr(model) == repr(Autoencoder(model.n_latent))
 
 def _hooked(layers): return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in layers)

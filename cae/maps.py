@@ -7,7 +7,7 @@ __all__ = ['group_colors', 'none_color', 'Map', 'map_method', 'fit_map', 'group_
 
 # %% ../nbs/05_maps.ipynb #2f7b6ca1
 import logging
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib.util import find_spec
 import numpy as np, scipy.sparse as sp, torch, matplotlib as mpl, matplotlib.pyplot as plt, matplotlib.patheffects as pe
@@ -83,6 +83,15 @@ def _steps(progress, n, before=0):
     yield {} if progress is noop else dict(callbacks=[step], callbacks_every_iters=10)
     tell(before + n)
 
+@contextmanager
+def _unwarned():
+    "Meanwhile openTSNE does not warn, which it does of a beginning that is not small."
+    log = logging.getLogger('openTSNE.tsne')
+    was = log.level
+    log.setLevel(logging.ERROR)
+    try: yield
+    finally: log.setLevel(was)
+
 def map_method(
     n, # how many points there are to map
 ):
@@ -119,9 +128,8 @@ def fit_map(
     if method == 'torchdr': return _fit_torchdr(latents, seed, perplexity, n_iter, exaggeration, progress, start)
     if method != 'opentsne': raise ValueError(f"method is 'opentsne' or 'torchdr', not {method!r}")
     early = 100 if start is None else 0
-    if start is not None: logging.getLogger('openTSNE.tsne').setLevel(logging.ERROR)             # it would warn that this is no small beginning
     first = np.array(start, dtype=float) if start is not None else _beginning(latents, seed)
-    with _steps(progress, early + n_iter, before=min(100, len(latents)//100)) as told:       # to look up neighbours takes about so many
+    with _steps(progress, early + n_iter, before=min(100, len(latents)//100)) as told, nullcontext() if start is None else _unwarned():       # to look up neighbours takes about so many
         tsne = TSNE(perplexity=perplexity, early_exaggeration_iter=early, n_iter=n_iter, neighbors='exact' if len(latents) <= 100_000 else 'auto',
                     exaggeration=exaggeration, random_state=seed, n_jobs=n_jobs, initialization=first, **told)
         return Map(tsne.fit(latents))
