@@ -181,7 +181,7 @@ def plot_map(
     if ax is None: ax = plt.subplots(figsize=(8, 8))[1]
     present = np.unique(labels)
     palette = mpl.colors.to_rgba_array([group_color(l) for l in present])
-    ax.scatter(*xy.T, c=palette[np.searchsorted(present, labels)], s=size or np.clip(5e4/len(xy), 1.2, 12), lw=0, alpha=.75, rasterized=True)
+    ax.scatter(*xy.T, c=palette[np.searchsorted(present, labels)], s=size or np.clip(5e4/len(xy), 1.2, 12)*max(1, 1000/len(xy))**.5, lw=0, alpha=.75, rasterized=True)
     ax.set_aspect('equal', anchor='N')                                         # maps side by side have their titles at one height
     ax.axis('off')
     _write_names(ax, xy, labels, [l for l in present if l >= 0], names)
