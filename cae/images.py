@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from functools import reduce
 from importlib.resources import files
 from numbers import Integral
+from operator import index
 from pathlib import Path
 
 import numpy as np, torch, torch.nn.functional as F, matplotlib.pyplot as plt
@@ -51,7 +52,9 @@ def _channels_last(shape):
 
 def _as_bytes(x):
     "`x` as uint8 (N,C,H,W), from bytes, whole numbers in [0, 255] or floats in [0, 1], the channel axis second or last."
-    x = x.detach().cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
+    if hasattr(x, 'pixels'): raise ValueError('these are `Images` already')
+    if isinstance(x, torch.Tensor): x = (x.float() if x.dtype == torch.bfloat16 else x).detach().cpu().numpy()         # NumPy has no bfloat16
+    x = np.asarray(x)
     if x.ndim == 3 and x.shape[2] in (3, 4) and x.shape[1] != x.shape[2]:
         raise ValueError(f'an array of the shape {x.shape} may be one picture in colour, or {len(x)} grey ones: write x[None] for the one, x[:, None] for the others')
     if x.ndim == 3: x = x[:, None]
@@ -73,7 +76,7 @@ def _as_labels(labels, classes):
     if y.dtype == object: y = np.array(y.tolist())
     if y.ndim != 1: raise ValueError(f'labels have the shape (N,), not {y.shape}')
     if y.dtype.kind not in 'biuf':
-        odd = next(v for v in y.tolist() if not isinstance(v, (int, float)))
+        odd = next((v for v in y.tolist() if not isinstance(v, (int, float))), y[0])
         raise ValueError(f'labels are whole numbers, −1 where nobody knows, and not like {odd!r}; what they mean goes into `classes`')
     with np.errstate(invalid='ignore'): whole = y.astype(np.int64)
     bad = np.flatnonzero((whole != y) | (whole < -1))
@@ -201,15 +204,15 @@ def mnist(
 def _as_tensor(x):
     "Images of any of our forms as a float tensor in [0, 1], (N,C,H,W)."
     x = x.pixels if isinstance(x, Images) else x
-    x = as_torch(x) if isinstance(x, np.ndarray) else torch.as_tensor(x).detach().cpu()
-    return x.float()/255 if x.dtype == torch.uint8 else x.float()
+    x = as_torch(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else torch.as_tensor(x).detach().cpu()
+    return x.float() if x.is_floating_point() or x.dtype == torch.bool else x.float()/255
 
 def _strip(x, ncols, pad=2):
     "Images side by side as one (H,W,3) array in [0, 1], with white between them."
     return make_grid(_as_tensor(x).clamp(0, 1), nrow=ncols, padding=pad, pad_value=1.).permute(1, 2, 0).numpy()
 
 def show_rows(
-    rows:dict, # row's name → images: an `Images`, uint8, or floats in [0, 1]; (N,C,H,W)
+    rows:dict, # row's name → images: an `Images`, whole numbers in [0, 255], or floats in [0, 1]; (N,C,H,W)
     n:int=10, # how many images a row shows at most
     scale:float=1., # inches for an image
     ax=None, # matplotlib axes to draw on; default new ones
@@ -490,25 +493,26 @@ def _median_size(files, crop=None):
     return tuple(int(s) for s in np.median(sizes, axis=0)) if sizes else (1, 1)
 
 def _check_crop(crop):
-    "Complain unless `crop` is one that `from_folder` knows."
-    if crop is None or isinstance(crop, str) and crop == 'frame': return
+    "`crop`, a box as a tuple; a `ValueError` unless it is one that `from_folder` knows."
+    if crop is None or isinstance(crop, str) and crop == 'frame': return crop
     if isinstance(crop, str) or np.shape(crop) != (4,) or not all(isinstance(c, (int, float, np.number)) for c in crop):
         raise ValueError(f"crop is None, 'frame' or a box (left, top, right, bottom), not {crop!r}")
     left, top, right, bottom = crop
     if not (0 <= left < right and 0 <= top < bottom):
         raise ValueError(f'a box is (left, top, right, bottom) with 0 ≤ left < right and 0 ≤ top < bottom, not {crop!r}')
+    return tuple(np.asarray(crop).tolist())
 
 def _check_reading(size, channels, crop, ink):
-    "`size` as (height, width), unless it is None, and `channels`, one for ink unless it is said; a `ValueError` if pictures cannot be read so."
-    _check_crop(crop)
+    "`size` as (height, width), unless it is None, `channels`, one for ink unless it is said, and `crop`; a `ValueError` if pictures cannot be read so."
+    crop = _check_crop(crop)
     if ink not in (None, False, True): raise ValueError(f'ink is True or False, not {ink!r}')
-    if channels not in (None, 1, 3, 4): raise ValueError(f'images have 1, 3 or 4 channels, not {channels}')
+    if channels not in (None, 1, 3, 4): raise ValueError(f'images have 1, 3 or 4 channels, not {channels!r}')
     if ink and channels == 4: raise ValueError('ink has 1 or 3 channels, not 4')
     if size is not None:
-        size = (size, size) if isinstance(size, Integral) else tuple(size)
-        if len(size) != 2 or not all(isinstance(s, Integral) and s > 0 for s in size): raise ValueError(f'{"×".join(map(str, size))} is no size for an image')
-        size = tuple(int(s) for s in size)
-    return size, channels or (1 if ink else None)
+        hw = tuple(size) if isinstance(size, (tuple, list, np.ndarray)) else (size, size)
+        if len(hw) != 2 or not all(isinstance(s, Integral) and s > 0 for s in hw): raise ValueError(f'{size!r} is no size for an image: a whole number of pixels, or a pair (height, width)')
+        size = tuple(int(s) for s in hw)
+    return size, channels or (1 if ink else None), crop
 
 def _read_or_why(*args):
     try: return _read_image(*args)
@@ -535,7 +539,7 @@ def from_folder(cls:Images,
 
     Links to files are read, links to folders not followed, and of a file of several pictures the first is taken. A picture has at most
     `Image.MAX_IMAGE_PIXELS` (89 million). `ValueError` if nothing can be read."""
-    size, channels = _check_reading(size, channels, crop, ink)
+    size, channels, crop = _check_reading(size, channels, crop, ink)
     found, path = _image_files(path), Path(path)
     size = size or _median_size(found, crop)
     read = _read_all(found, size, channels or 3, crop, ink, progress)
@@ -624,7 +628,8 @@ def find_frame(
             with _opened(picture) as im: picture = np.asarray(_upright(im))
         except Exception as e: raise ValueError(f'{name}{_why(e)}') from None
     if not isinstance(picture, Image.Image):
-        x = _as_bytes(np.asarray(picture)[None])[0].transpose(1, 2, 0)
+        picture = np.asarray(picture)
+        x = _as_bytes(picture[None, None] if picture.ndim == 2 else picture[None])[0].transpose(1, 2, 0)
         picture = Image.fromarray(x[..., 0] if x.shape[2] == 1 else x)
     x = np.asarray(_upright(picture))
     page = _background(np.concatenate([x[0], x[-1], x[:, 0], x[:, -1]]))
@@ -726,7 +731,8 @@ def to_float(
     x, # images as bytes (N,C,H,W)
     channels:int, # how many channels they should have
 ):
-    "Bytes as the floats in [0, 1] that a network takes, laid out channel by channel for each pixel (channels last)."
+    "Bytes as the floats in [0, 1] that a network takes, laid out channel by channel for each pixel (channels last); a `ValueError` if they are no bytes."
+    if x.dtype != torch.uint8: raise ValueError(f'pixels come as bytes (uint8), not as {x.dtype}')
     return to_channels(x.float().div_(255), channels).contiguous(memory_format=torch.channels_last)
 
 # %% ../nbs/00_images.ipynb #1158f605
@@ -734,7 +740,7 @@ class ImagesDL(DataLoader):
     "A fastai `DataLoader` that cuts batches `(image, image)`, or (distorted image, image), out of one tensor of bytes by index."
     def __init__(self,
         pixels, # all images: uint8 tensor (N,C,H,W)
-        idxs=None, # which of them to use; default all
+        idxs=None, # which of them to use, numbers or a mask; default all
         bs:int=256, # images in a batch
         shuffle:bool=False, # in a new random order each time?
         drop_last:bool=False, # leave out a last batch that is not full?
@@ -748,11 +754,12 @@ class ImagesDL(DataLoader):
         share:tuple=(0, 1), # the number of this process, and of how many that share each batch between them
     ):
         idxs = torch.arange(len(pixels)) if idxs is None else torch.as_tensor(idxs)
+        if idxs.dtype == torch.bool: idxs = idxs.nonzero().flatten()
         super().__init__(idxs, bs=bs, shuffle=shuffle, drop_last=drop_last, device=device or pixels.device)
         self.pixels, self.channels, self.seed, self.augment, self.denoise = pixels, channels or pixels.shape[1], seed, augment, denoise
         self.labels = None if labels is None else torch.as_tensor(labels).to(pixels.device)
         self.file, self.share = file, share
-        self.order, self.n_inp = torch.Generator().manual_seed(seed), 1       # the network is given the first part of a batch
+        self.order, self.n_inp = torch.Generator().manual_seed(index(seed)), 1       # the network is given the first part of a batch
 
     def get_idxs(self):
         i = self.dataset
@@ -778,10 +785,14 @@ class ImagesDL(DataLoader):
         if self.labels is not None: self.labels = self.labels.to(device)
 
     def new(self, dataset=None, cls=None, **kwargs):
-        "Another one over the same pixels, with what `kwargs` changes."
+        "Another one over the same pixels, or those of an `Images` that is given as its `dataset`, with what `kwargs` changes."
         now = {k: getattr(self, k) for k in ('bs', 'shuffle', 'drop_last', 'channels', 'seed', 'augment', 'denoise', 'labels', 'device', 'file', 'share')}
-        return type(self)(self.pixels, self.dataset if dataset is None else dataset,
-                          **{**now, **{k: v for k, v in kwargs.items() if k in now}})
+        pixels = self.pixels
+        if isinstance(dataset, Images):
+            pixels, now['labels'], now['file'] = as_torch(dataset.pixels), None, mapped_file(dataset.pixels)
+            if now['file'] is None: pixels = pixels.to(self.device)
+            dataset = torch.arange(len(pixels))
+        return type(self)(pixels, self.dataset if dataset is None else dataset, **{**now, **{k: v for k, v in kwargs.items() if k in now}})
 
     def show_batch(self, b=None, max_n=10, **kwargs):
         "One batch as a row of images."
@@ -804,7 +815,7 @@ class Distort:
         seed:int=42, # of all that is random
     ):
         self.rotate, self.shear, self.scale, self.shift = math.radians(rotate), shear, scale, shift
-        self.erase, self.erase_size, self.random = erase, erase_size, torch.Generator().manual_seed(seed)
+        self.erase, self.erase_size, self.random = erase, erase_size, torch.Generator().manual_seed(index(seed))
 
     def _rand(self, *shape): return torch.rand(*shape, generator=self.random)*2 - 1
 
@@ -817,7 +828,7 @@ class Distort:
         return torch.cat([turn @ lean * shape, move[:, :, None]], 2)
 
     def __call__(self, x):
-        grid = F.affine_grid(self.matrices(len(x), x.shape[3]/x.shape[2]).to(x.device), x.shape, align_corners=False)
+        grid = F.affine_grid(self.matrices(len(x), x.shape[3]/x.shape[2]).to(x), x.shape, align_corners=False)
         x = F.grid_sample(x, grid, padding_mode='border', align_corners=False)
         return self._erased(x) if self.erase else x
 
@@ -832,7 +843,7 @@ class Distort:
 # %% ../nbs/00_images.ipynb #9701a34c
 def dataloaders(
     images:Images, # what to learn from
-    valid_pct:float=.1, # the share of them held back to check with, where `valid` is not given
+    valid_pct:float=.1, # the share of them held back to check with, at least one image, where `valid` is not given
     valid:Images=None, # a collection of its own to check with
     bs:int=256, # images in a batch
     augment=None, # `True` for a `Distort`, or what the network is shown in place of a batch; only in learning
@@ -843,6 +854,7 @@ def dataloaders(
     "fastai `DataLoaders` of `(image, image)`, float32 in [0, 1], (bs,C,H,W); images stay on the device as bytes."
     device = device or default_device()
     idxs = np.random.default_rng(seed).permutation(len(images))
+    if not 0 <= valid_pct < 1: raise ValueError(f'the share held back is from 0 to below 1, not {valid_pct}')
     cut = 0 if valid is not None else max(1, int(len(images)*valid_pct))
     if cut >= len(images): raise ValueError(f'{len(images)} images are too few to hold {valid_pct:.0%} back for checking')
     def loader(images, **kwargs):

@@ -68,8 +68,8 @@ def _reading_of(path, files, labels, how):
     if other := set(how) - set(res): raise TypeError(f'store_images has no {min(other)!r}; pictures are read by {", ".join(res)}')
     res |= {k: v for k, v in how.items() if v is not None or k == 'crop'}          # nothing is cut off, if that is said
     if how.get('ink') is None and res['channels'] == 4: res['ink'] = False       # which has no fourth channel
-    size, channels = _check_reading(**res)
-    if not isinstance(res['crop'], str | None): res['crop'] = np.asarray(res['crop']).tolist()           # a box, as JSON gives it back
+    size, channels, crop = _check_reading(**res)
+    if isinstance(crop, tuple): res['crop'] = list(crop)                         # a box, as JSON gives it back
     return res | dict(size=list(size or _median_size(files, res['crop'])), channels=channels or 3, ink=bool(res['ink']), labels=labels)
 
 def _decoded(files, path, how):
