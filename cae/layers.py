@@ -66,7 +66,7 @@ def res_conv(
     return nn.Sequential(*conv(ni, nf, act=act, norm=norm), *[ResBlock(nf, act=act, norm=norm) for _ in range(n_blocks)])
 
 class Cut(nn.Module):
-    "(N,C,H,W) → its upper left (N,C,*`size`)."
+    "(N,C,H,W) → its upper left (N,C,*`size`), or as much of that as there is."
     def __init__(self, size): super().__init__(); self.size = tuple(size)
     def forward(self, x): return x[..., :self.size[0], :self.size[1]]
     def extra_repr(self): return '{}×{}'.format(*self.size)
@@ -77,7 +77,7 @@ def res_deconv(
     n_blocks:int=1, # how many residual blocks come before the doubling
     act=nn.ReLU, # the activation in the blocks and before the doubling
     norm=None, # the normalisation in the blocks, or None
-    size=None, # height and width to cut the output to; default 2H, 2W
+    size=None, # height and width to cut the output to, at most 2H, 2W; default those
 ):
     "A layer from (N,`ni`,H,W) to (N,`nf`,2H,2W), or (N,`nf`,*`size`): residual blocks, then a convolution that doubles."
     blocks = [ResBlock(ni, act=act, norm=norm) for _ in range(n_blocks)]

@@ -58,7 +58,7 @@ class StopAtNaN(Callback):
     def after_train(self): self.look()                                      # at the last batch once more, which a GPU may only now be done with
 
     def look(self):
-        if self.loss.detach().isfinite().all() or not hasattr(self, 'good'): return
+        if not getattr(self.learn, 'fitting', True) or self.loss.detach().isfinite().all() or not hasattr(self, 'good'): return
         if hasattr(self.learn, 'lr_finder'): raise CancelFitException       # it is meant to go too far, and tidies up by itself
         self.model.load_state_dict(self.good)
         self.opt.clear_state()                                              # whose averages may be no numbers either
@@ -103,20 +103,35 @@ def _autocast_as_it_was():
             torch.set_autocast_dtype(kind, dtype)
         torch.clear_autocast_cache()
 
+def _channels_for(model, dl):
+    "Have the batches of `dl` made with the channels that `model` takes; a `ValueError` if the images do not fit it."
+    check_fit(model, dl.pixels.shape)
+    dl.channels = model.channels
+
 class AutoencoderLearner(Learner):
     "fastai's `Learner`, a little quicker: within a batch only those callbacks are called that have something to do, and on a CPU the first network is trained `blockwise`. A callback can have training begin at `first_epoch`."
-    first_epoch, replay, grads = 0, None, None           # `replay` may do forward and backward pass in their own way, as `CudaGraphs` has it
+    first_epoch, replay, grads, fitting = 0, None, None, False            # `replay` may do forward and backward pass in their own way, as `CudaGraphs` has it
     @wraps(Learner.fit)
     def fit(self, *args, **kwargs):
-        self.first_epoch = 0                             # if one that was to go on has failed before it began
+        self.first_epoch, self.fitting = 0, True         # 0 if one that was to go on has failed before it began
         quick = torch.device(self.dls.device).type == 'cpu' and _is_first(self.model)
         with _autocast_as_it_was(), _by_blocks(self.model) if quick else nullcontext():
             try: return super().fit(*args, **kwargs)
-            finally: self.replay = self.grads = self.loss_grad = None
+            finally: self.replay, self.grads, self.loss_grad, self.fitting = None, None, None, False
 
     def _do_fit(self):
         first, self.first_epoch = self.first_epoch, 0
         for self.epoch in range(first, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
+
+    def all_batches(self):
+        if isinstance(self.dl, ImagesDL): _channels_for(get_model(self.model), self.dl)          # it may be one that came later
+        super().all_batches()
+
+    def predict(self, image):
+        "What the network makes of one image, an array as `Images` takes it: a tensor (C,H,W)."
+        with self.no_bar(): return self.get_preds(dl=self.dls.test_dl(Images(np.asarray(image)[None])))[0][0]
+
+    def export(self, *args, **kwargs): raise NotImplementedError('a Learner with its images is not exported; `save` keeps its network, and `load` reads it')
 
     def _do_one_batch(self):
         made = self.replay(*self.xb, *self.yb) if self.training and self.replay else None
@@ -245,6 +260,13 @@ class LateLoss(Callback):
         if self.last: self.learn.loss = self.last()
 
 # %% ../nbs/03_learner.ipynb #5592d887
+def _with_its_own_chance(dl):
+    "A copy of the loader `dl` that goes on from where its random numbers are now, and leaves those where they are."
+    dl = copy.copy(dl)
+    dl.order, dl.augment = copy.deepcopy(dl.order), copy.copy(dl.augment)
+    if isinstance(random := getattr(dl.augment, 'random', None), torch.Generator): dl.augment.random = copy.deepcopy(random)
+    return dl
+
 def autoencoder_learner(
     dls, # from `dataloaders`
     model, # a network of `cae.models`, of the images' size
@@ -254,11 +276,9 @@ def autoencoder_learner(
     **kwargs, # for fastai's `Learner`: `metrics`, `lr`, `wd`, …
 ):
     "A fastai `Learner` for `model`; raises a `ValueError` if the images do not fit it."
-    dls = copy.copy(dls)                                 # for another network the same ones may have to make batches of other channels
-    dls.loaders = [copy.copy(dl) for dl in dls.loaders]
-    for dl in dls.loaders:
-        check_fit(model, dl.pixels.shape)
-        dl.channels = model.channels
+    dls = copy.copy(dls)                                 # the same ones may serve another network, which takes other channels
+    dls.loaders = [_with_its_own_chance(dl) for dl in dls.loaders]
+    for dl in dls.loaders: _channels_for(model, dl)
     model.to(memory_format=torch.channels_last)
     metrics = kwargs.pop('metrics', None if loss_func is F.mse_loss else mse)
     keep_memory()
@@ -318,6 +338,7 @@ def _unit_variance(m, inp, out):
 class Activations(ActivationStats):
     "`ActivationStats` of the activation functions of a network: mean, spread, share within 0.05 of zero, histogram in [−1, 4]."
     def before_fit(self):
+        if not getattr(self.learn, 'fitting', True): return                # somebody only looks, and what was noted stays
         if self.modules is None: vars(self)['modules'] = [m for m in self.model.modules() if isinstance(m, (nn.ReLU, nn.SiLU, nn.Tanh, nn.Sigmoid))]
         super().before_fit()
 
@@ -357,7 +378,8 @@ def plot_histograms(
     return axs
 
 # %% ../nbs/03_learner.ipynb #8655576e
-def _note_logits(m, inp): m.logits = inp[0]
+def _note_logits(m, inp, out):
+    if not torch.is_inference_mode_enabled(): m.logits, m.answer = inp[0], id(out)          # in inference nobody asks for a loss
 
 class BCEWithLogits:
     "Binary cross-entropy of a network's answers and the images, computed from the numbers that go into its last sigmoid."
@@ -367,11 +389,12 @@ class BCEWithLogits:
         *_, last = model.modules()
         if not isinstance(last, nn.Sigmoid): raise ValueError(f'{type(model).__name__} ends in a {type(last).__name__}; logits are what goes into a sigmoid')
         self.last = last
-        if _note_logits not in last._forward_pre_hooks.values(): last.register_forward_pre_hook(_note_logits)
+        if _note_logits not in last._forward_hooks.values(): last.register_forward_hook(_note_logits)
 
-    def __call__(self, pred, yb):
-        logits, self.last.logits = self.last.logits, None
-        return F.binary_cross_entropy_with_logits(logits.float(), yb)
+    def __call__(self, pred, yb, reduction='mean'):
+        logits, self.last.logits = getattr(self.last, 'logits', None), None
+        if logits is None or pred.dtype == logits.dtype and self.last.answer != id(pred): raise ValueError("this is not the network's last answer; each has its loss computed once, before the next")
+        return F.binary_cross_entropy_with_logits(logits.float(), yb, reduction=reduction)
 
 # %% ../nbs/03_learner.ipynb #5aedc830
 def plan(
@@ -381,6 +404,7 @@ def plan(
     model:str='resnet', # for which network: 'resnet', or 'seed', the first one
 ):
     "How to train on `images`, by the rules above: a dict `n_latent`, `augment` (for `Distort`), `bs`, `epochs`, `lr`, `wd`."
+    if model not in ('resnet', 'seed'): raise ValueError(f"the network is 'resnet' or 'seed', not {model!r}")
     n, bs, seed = len(images), min(128, max(16, len(images)//100)), model == 'seed'
     enough = -(-3000//max(n//bs, 1))
     augment = dict(rotate=0, shear=0, scale=.05, shift=.03) if framed else dict(rotate=15, shear=.2, scale=.15, shift=.1)
@@ -459,13 +483,16 @@ def save(
     model, # a network of `cae.models`
     path, # `path.safetensors` and `path.json` are written; with either ending is fine too
 ):
-    "Keep `model` as safetensors and JSON, and return the path of the first; a `ValueError` for a foreign architecture."
+    "Keep `model` as safetensors and JSON, and return the path of the first; a `ValueError` for a foreign architecture, or one of ours with layers put in by hand."
     path = _without_ending(path)
     name = type(model).__name__
     if name not in _architectures: raise ValueError(f'{name} is no architecture of this package: {", ".join(_architectures)}')
+    arguments = {k: getattr(model, k) for k in _architectures[name][1]}
+    with torch.device('meta'): plain = _architectures[name][0](**arguments)
+    if repr(model) != repr(plain): raise ValueError(f'this {name} has layers that its arguments do not make, and `load` would give another network; `torch.save(model.state_dict(), …)` keeps the weights')
     weights = _weights(model)
     about = dict(format='cae model', written_by=version('cae'), torch=torch.__version__, architecture=name,
-                 arguments={k: getattr(model, k) for k in _architectures[name][1]}, sha256=hashlib.sha256(weights).hexdigest())
+                 arguments=arguments, sha256=hashlib.sha256(weights).hexdigest())
     write_whole(_beside(path, '.json'), json.dumps(about, indent=2) + '\n')
     return write_whole(_beside(path, '.safetensors'), weights)
 
@@ -575,13 +602,21 @@ class Resume(Callback):
         every:float=1., # seconds that have to pass before the next epoch is kept; the last one always is
     ): self.path, self.every, self.last = Path(path), every, -torch.inf
 
+    def idle(self):
+        "Is nothing learnt that has to be kept?"
+        return not self.learn.fitting or hasattr(self.learn, 'lr_finder')
+
     def before_fit(self):
-        if hasattr(self.learn, 'lr_finder'): return
+        if self.idle(): return
+        if not isinstance(self.opt, OptimWrapper): raise ValueError(f"Resume keeps PyTorch's optimizers, which fastai wraps in an OptimWrapper, and no {type(self.opt).__name__}")
         self.last = time.monotonic()
         if self.path.exists(): self._take_up()
 
     def after_epoch(self):
-        if rank_distrib() or hasattr(self.learn, 'lr_finder') or self.epoch + 1 < self.n_epoch and time.monotonic() - self.last < self.every: return
+        if self.idle(): return
+        over = self.epoch + 1 == self.n_epoch
+        if over: vars(self.learn).setdefault('finished', set()).add(self.path.resolve())
+        if rank_distrib() or not over and time.monotonic() - self.last < self.every: return
         write_whole(self.path, _tensor_bytes(self._tensors(), dict(training=json.dumps(self._training() | dict(written_by=version('cae'), done=self.epoch + 1)))))
         self.last = time.monotonic()
 
@@ -613,6 +648,8 @@ class Resume(Callback):
         except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as e:
             raise ValueError(f'{self.path}: not the whole state of a training ({" ".join(str(e).split())[:200]})') from None
         self.learn.first_epoch = done
+        if done == self.n_epoch and self.path.resolve() in getattr(self.learn, 'finished', ()):
+            warnings.warn(f'{self.path}: this Learner has finished that training, and learns nothing more by it; another training needs a file of its own')
 
     def _set(self, t):
         "Give `learn` back what `_tensors` took."

@@ -139,6 +139,7 @@ def halvings(
     most:int=32, # how many places may be left in the end
 ):
     "The sizes on the way in, each half of the one before and rounded up: a list of (height, width), at least two."
+    if most < 1: raise ValueError(f'at least one place is left, not {most}')
     sizes = [tuple(size)]
     while len(sizes) < 2 or math.prod(sizes[-1]) > most: sizes.append(tuple((s + 1)//2 for s in sizes[-1]))
     return sizes
@@ -155,13 +156,15 @@ class ResNetAutoencoder(nn.Module):
         norm:bool=False, # batch normalisation in every layer?
     ):
         super().__init__()
-        self.size, self.channels, self.n_latent, self.n_blocks, self.norm = _check_size(size), channels, index(n_latent), index(n_blocks), norm
+        self.size, self.channels, self.n_latent, self.n_blocks, self.norm = _check_size(size), index(channels), index(n_latent), index(n_blocks), bool(norm)
+        if norm not in (True, False): raise ValueError(f'norm is True or False, not {norm!r}')
+        if n_blocks < 0: raise ValueError(f'there are 0 or more residual blocks, not {n_blocks}')
         if channels not in (1, 3, 4): raise ValueError(f'images have 1, 3 or 4 channels, not {channels}')
         if not 1 <= n_latent <= channels*math.prod(self.size):
             raise ValueError(f'{n_latent} numbers cannot sum up an image of {channels}×{self.size[0]}×{self.size[1]}: 1 to {channels*math.prod(self.size)} can')
         self.widths = _check_widths(widths, self.size)
-        how = dict(n_blocks=n_blocks, act=nn.SiLU, norm=nn.BatchNorm2d if norm else None)
-        sizes, nfs = [self.size], [channels, *self.widths]
+        how = dict(n_blocks=self.n_blocks, act=nn.SiLU, norm=nn.BatchNorm2d if norm else None)
+        sizes, nfs = [self.size], [self.channels, *self.widths]
         for _ in self.widths: sizes.append(tuple((s + 1)//2 for s in sizes[-1]))
         steps = range(len(self.widths))
         self.small = nfs[-1], *sizes[-1]                   # what the last halving leaves
@@ -176,18 +179,23 @@ class ResNetAutoencoder(nn.Module):
 
     def forward(self, x): return self.generate(self.encode(x))
 
+def _whole(x):
+    "`x`, or what is in it, as a tuple of plain whole numbers, of whatever kind they were; None if they are none."
+    try: return tuple(index(i) for i in x)
+    except TypeError: return None
+
 def _check_size(size):
     "`size` as (height, width), if it makes sense."
-    hw = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
-    if len(hw) != 2 or not all(isinstance(s, int) and s >= 4 for s in hw):
-        raise ValueError(f'a size is a whole number of pixels, at least 4, or a pair (height, width) of such; not {size!r}')
+    hw = _whole([size]*2) or _whole(size)
+    if not hw or len(hw) != 2 or min(hw) < 4: raise ValueError(f'a size is a whole number of pixels, at least 4, or a pair (height, width) of such; not {size!r}')
     return hw
 
 def _check_widths(widths, size):
     "`widths` as a list; by default 64 at the smallest of the `halvings`, half as many at each larger one, at least 8."
     if widths is None: return [max(8, 64 >> i) for i in reversed(range(len(halvings(size)) - 1))]
-    if not widths or any(not isinstance(w, int) or w < 1 for w in widths): raise ValueError(f'widths are numbers of features, one for each halving; not {widths!r}')
-    return list(widths)
+    nfs = _whole(widths)
+    if not nfs or min(nfs) < 1: raise ValueError(f'widths are numbers of features, one for each halving; not {widths!r}')
+    return list(nfs)
 
 # %% ../nbs/02_models.ipynb #9e98ddbe
 def check_fit(
