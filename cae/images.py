@@ -46,6 +46,11 @@ def as_torch(
     "A tensor on the memory of `x`; not to be written to if `x` is not."
     with warnings.catch_warnings(action='ignore', category=UserWarning): return torch.from_numpy(x)
 
+def _as_numpy(x):
+    "`x` as an array, also a tensor that lies on a GPU, wants gradients, or has bfloat16, which NumPy lacks."
+    if isinstance(x, torch.Tensor): x = (x.float() if x.dtype == torch.bfloat16 else x).detach().cpu()
+    return np.asarray(x)
+
 def _channels_last(shape):
     "Are the channels the last axis of an image of this `shape`?"
     return len(shape) == 3 and shape[0] not in (1, 3, 4) and shape[2] in (1, 3, 4)
@@ -53,8 +58,7 @@ def _channels_last(shape):
 def _as_bytes(x):
     "`x` as uint8 (N,C,H,W), from bytes, whole numbers in [0, 255] or floats in [0, 1], the channel axis second or last."
     if hasattr(x, 'pixels'): raise ValueError('these are `Images` already')
-    if isinstance(x, torch.Tensor): x = (x.float() if x.dtype == torch.bfloat16 else x).detach().cpu().numpy()         # NumPy has no bfloat16
-    x = np.asarray(x)
+    x = _as_numpy(x)
     if x.ndim == 3 and x.shape[2] in (3, 4) and x.shape[1] != x.shape[2]:
         raise ValueError(f'an array of the shape {x.shape} may be one picture in colour, or {len(x)} grey ones: write x[None] for the one, x[:, None] for the others')
     if x.ndim == 3: x = x[:, None]

@@ -9,6 +9,7 @@ __all__ = ['vectorize', 'reconstruct', 'reconstruction_error', 'generate', 'inte
 from contextlib import contextmanager
 import numpy as np, torch
 from .images import *
+from .images import _as_numpy
 from .models import *
 from .models import _answering
 from fastai.learner import Learner
@@ -88,7 +89,7 @@ def generate(
     bs:int=1024, # vectors in a batch
 ):
     "Images from latents: float32 (N,C,H,W) in [0, 1], in the network's channels."
-    latents = torch.as_tensor(np.asarray(latents, dtype=np.float32))
+    latents = torch.as_tensor(_as_numpy(latents).astype(np.float32))
     n = _network(model).n_latent
     if latents.ndim != 2 or latents.shape[1] != n: raise ValueError(f'latents of this network have the shape (N, {n}), not {tuple(latents.shape)}')
     return _over(_network(model), latents, bs, lambda m, z: m.generate(z))
@@ -99,7 +100,7 @@ def interpolate(
     n:int=10, # how many, both ends included
 ):
     "`n` latents in equal steps on the straight line from `a` to `b`: float32 (n,n_latent)."
-    return np.linspace(a, b, n, dtype=np.float32)
+    return np.linspace(_as_numpy(a), _as_numpy(b), n, dtype=np.float32)
 
 # %% ../nbs/04_latents.ipynb #2be342ee
 def _without_itself(i, d):
@@ -140,6 +141,7 @@ def neighbours(
     progress=noop, # wraps the parts, each of 4096 lookups, as `tqdm` does; default nothing is shown
 ):
     "The `n` nearest of `latents` to each of `of`, nearest first: indices (M,n) and Euclidean distances (M,n)."
+    latents, of = _as_numpy(latents), None if of is None else _as_numpy(of)
     if n > len(latents) - (of is None): raise ValueError(f'there are no {n} neighbours among {len(latents)} images')
     most, whose = n + (of is None), latents if of is None else of
     if not all(np.isfinite(x).all() for x in (latents, of) if x is not None): raise ValueError('some of the latents have NaN or infinite numbers')

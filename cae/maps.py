@@ -6,7 +6,7 @@
 __all__ = ['group_colors', 'none_color', 'Map', 'map_method', 'fit_map', 'group_color', 'plot_map', 'NearestMap']
 
 # %% ../nbs/05_maps.ipynb #2f7b6ca1
-import logging
+import logging, pickle
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib.util import find_spec
@@ -16,6 +16,7 @@ from fastprogress.fastprogress import progress_bar
 from matplotlib.textpath import text_to_path
 from openTSNE import TSNE
 from openTSNE.initialization import pca
+from .images import _as_labels, _as_numpy
 from .latents import _nearest, _on_device, neighbours
 from scipy.ndimage import gaussian_filter
 
@@ -30,6 +31,7 @@ class Map:
         self.embedding, self.xy = embedding, np.asarray(embedding, dtype=np.float32)
 
     def __len__(self): return len(self.xy)
+    def __deepcopy__(self, memo): return pickle.loads(pickle.dumps(self))        # openTSNE's embedding can be pickled, and not copied deeply
 
     def transform(self,
         latents, # new ones, (M,n_latent)
@@ -54,8 +56,9 @@ def _rows_to_one(p): return (sp.diags(1/np.asarray(p.sum(1)).ravel()) @ p).tocsr
 
 def _check(latents, least):
     "`latents` as an array (N,n_latent) of at least `least` rows without NaN, or a `ValueError`."
-    latents = np.asarray(latents)
-    if latents.ndim != 2: raise ValueError(f'latents have the shape (N, n_latent), not {latents.shape}')
+    latents = _as_numpy(latents)
+    if latents.dtype == bool: latents = latents.astype(np.float32)
+    if latents.ndim != 2 or not latents.shape[1]: raise ValueError(f'latents have the shape (N, n_latent), not {latents.shape}')
     if len(latents) < least: raise ValueError(f'a map needs at least {least} images; there are {len(latents)}')
     bad = np.flatnonzero(~np.isfinite(latents).all(1))
     if len(bad): raise ValueError(f'{len(bad)} of {len(latents)} latents have NaN or infinite numbers, the first is number {bad[0]}')
@@ -132,7 +135,9 @@ def fit_map(
     with _steps(progress, early + n_iter, before=min(100, len(latents)//100)) as told, nullcontext() if start is None else _unwarned():       # to look up neighbours takes about so many
         tsne = TSNE(perplexity=perplexity, early_exaggeration_iter=early, n_iter=n_iter, neighbors='exact' if len(latents) <= 100_000 else 'auto',
                     exaggeration=exaggeration, random_state=seed, n_jobs=n_jobs, initialization=first, **told)
-        return Map(tsne.fit(latents))
+        res = tsne.fit(latents)
+    if not np.isfinite(res).all(): raise ValueError('some points of the map are NaN or infinite: the latents are too far from each other, or it began so')
+    return Map(res)
 
 # %% ../nbs/05_maps.ipynb #dccb0f3a
 group_colors = ['#332288', '#cc6677', '#117733', '#88ccee', '#ee7733', '#882255', '#44aa99', '#ddcc77', '#999933', '#aa4499']
@@ -176,10 +181,12 @@ def plot_map(
 ):
     "The map as a picture, each group in its own colour with its name beside its points."
     xy = themap.xy if isinstance(themap, Map) else np.asarray(themap)
-    labels = np.zeros(len(xy), int) - 1 if labels is None else np.asarray(labels)
-    if len(labels) != len(xy): raise ValueError(f'{len(xy)} points need {len(xy)} labels, not {len(labels)}')
+    if labels is not None and len(labels) != len(xy): raise ValueError(f'{len(xy)} points need {len(xy)} labels, not {len(labels)}')
+    labels = None if labels is None else _as_labels(labels, None)
+    if labels is None: labels = np.full(len(xy), -1)                           # they may all be −1
     if ax is None: ax = plt.subplots(figsize=(8, 8))[1]
     present = np.unique(labels)
+    if not isinstance(names, dict | None) and present[-1] >= len(names): raise ValueError(f'there are {len(names)} names, and none for the group {present[-1]}')
     palette = mpl.colors.to_rgba_array([group_color(l) for l in present])
     ax.scatter(*xy.T, c=palette[np.searchsorted(present, labels)], s=size or np.clip(5e4/len(xy), 1.2, 12)*max(1, 1000/len(xy))**.5, lw=0, alpha=.75, rasterized=True)
     ax.set_aspect('equal', anchor='N')                                         # maps side by side have their titles at one height
@@ -216,7 +223,9 @@ class NearestMap(Map):
         n:int=5, # neighbours that say where a new point belongs, an odd number
         method:str=None, # that `pulled` uses, as for `fit_map`
     ):
-        xy = np.asarray(xy, dtype=np.float32)
+        xy, latents = np.asarray(xy, dtype=np.float32), _check(latents, 1)
+        if xy.shape != (len(latents), 2): raise ValueError(f'{len(latents)} latents need places of the shape ({len(latents)}, 2), not {xy.shape}')
+        if not np.isfinite(xy).all(): raise ValueError('some of the places on the map are NaN or infinite: the latents are too far from each other, or it began so')
         self.latents, self.xy, self.n, self.method = latents, xy - (xy.max(0) + xy.min(0))/2, min(n, len(xy)), method
 
     def transform(self,
