@@ -131,17 +131,26 @@ def _neighbours_csv(images, near):
 
 _folders = 'vectors.parquet', 'places.parquet'                   # where some were drawn by chance
 _files = ['model.json', 'model.safetensors', 'latents.npy', 'images.csv', 'neighbours.csv', 'card.csv', 'skipped.csv',
-          *(f'{name}.png' for name in ('map', 'groups', 'unsure', 'reproductions', 'neighbours', 'losses', 'confusion')), 'map.html', 'report.html', 'report.json']
+          *(f'{name}.png' for name in ('map', 'groups', 'unsure', 'reproductions', 'neighbours', 'losses', 'confusion')), 'map.html', 'report.html', *_folders, 'report.json']
 
-def _finished_files(images, card):
+def _finished_files(images, card, sampled):
     "What a folder of answers holds, in the order in which it is written."
-    without = {'card.csv': card is None, 'skipped.csv': not images.skipped, 'confusion.png': images.labels is None}
+    without = {'card.csv': card is None, 'skipped.csv': not images.skipped, 'confusion.png': images.labels is None} | {name: not sampled for name in _folders}
     return [name for name in _files if not without.get(name)]
 
 def _headline(report):
     "A run in one line."
     h, w = report['size']
     return f'{report["images"]:,} images of {h}×{w} · {report["groups"]} groups · {report["n_latent"]} numbers an image'
+
+def _remove(path): shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+
+def _put(new, old):
+    "Have the folder `new` in the place of `old`, which is set aside."
+    aside = new.with_name(f'{old.name}.old')
+    _remove(aside)
+    if old.exists(): old.rename(aside)
+    new.rename(old)
 
 def _write(out, images, learn, losses, found, errors, near, card, report, progress=iter):
     "Leave everything in the folder `out`, each file whole, the report last; `progress` wraps the files."
@@ -154,14 +163,16 @@ def _write(out, images, learn, losses, found, errors, near, card, report, progre
         shown.append((name, about, figure_png(ax)))
         write_whole(path, shown[-1][2])
     def text(make): return lambda path: write_whole(path, make())
-    how = {'vectors.parquet': lambda path: None, 'places.parquet': lambda path: None, 'model.json': lambda path: save(learn.model, path.with_suffix('')), 'model.safetensors': lambda path: None,      # both at once
+    how = {'model.json': lambda path: save(learn.model, path.with_suffix('')), 'model.safetensors': lambda path: None,      # both at once
            'latents.npy': text(lambda: _npy(found.latents)), 'images.csv': text(lambda: _csv(images, found, errors)),
            'neighbours.csv': text(lambda: _neighbours_csv(images, near)), 'card.csv': text(lambda: card.to_csv(index_label='measure', lineterminator='\n')),
            'skipped.csv': lambda path: _write_skipped(path, images),
            'map.html': lambda path: save_explorer(path, images, found.map, found, learn, title=title, errors=errors, near=near),
            'report.html': lambda path: save_report(path, shown, facts, card, title, _headline(report), page='map.html'),
            'report.json': text(lambda: json.dumps(report, indent=2, ensure_ascii=False) + '\n')}
-    for name in ('report.json', 'confusion.png', 'card.csv', 'skipped.csv'): (out/name).unlink(missing_ok=True)      # of a run before this one
+    for name in _folders: how[name] = lambda path: _put(out/'.unfinished'/path.name, path)
+    for name in ('report.json', 'confusion.png', 'card.csv', 'skipped.csv', *_folders):                              # of a run before this one
+        if name == 'report.json' or name not in report['files']: _remove(out/name)
     for name in progress(report['files']): how.get(name, picture)(out/name)
 
 def _chosen(report):
@@ -237,7 +248,7 @@ class _Run:
         "Complain if there are answers, or parts of them, of another run, or files with their names that no run has left."
         begun, answers = self.begun(), self.answers()
         if begun or answers: return
-        if alien := [name for name in (*_files, *_folders) if (self.out/name).exists()]:
+        if alien := [name for name in _files if (self.out/name).exists()]:
             raise ValueError(f'{self.out}: holds {alien[0]}, which no run has left there; choose another folder with --out, or lose it with --anew')
 
     def finished(self):
@@ -483,7 +494,6 @@ def _whole_job(source, out, asked, anew, epochs, memory):
     network = _fitting(model, images, source, how['n_latent'])
     print(_chosen(report | how), flush=True)
     if anew and not memory: run.forget()
-    for path in [out/name for name in _folders]*anew: path.unlink() if path.is_file() else shutil.rmtree(path, ignore_errors=True)
     run.begin(report)
     learn = _train(network, train, valid, how, seed, report, run.path('training.safetensors'))
     run.note(report)
@@ -525,14 +535,14 @@ def _sampled(learn, images, sample, path):
     few = loader(learnt, shuffle=True, drop_last=learnt.sum() > dl.bs, seed=dl.seed, augment=dl.augment, denoise=dl.denoise)
     return images, autoencoder_learner(DataLoaders(few, loader(learnt if learnt.all() else ~learnt), device=dl.device), learn.model, wd=learn.wd)
 
-def _place_rest(out, learn, images, found, sample, report):
+def _place_rest(folder, learn, images, found, sample, report):
     "The vectors of all `images`, and where they belong on the map of the `sample` and in its groups: Parquet files, made one after the other."
     from cae.clusters import Groups
     from cae.large import place_to, vectorize_to
     from cae.maps import NearestMap
     known = Groups(found.latents, NearestMap(found.latents, found.map.xy), found.labels, found.confidence)       # as `cae place` does, and the same after an interruption
-    with _Step(report, 'vectorizing all') as step: vectors = vectorize_to(learn, images, out/'vectors.parquet', progress=step.of)
-    with _Step(report, 'placing all') as step: place_to(known, sample, vectors, out/'places.parquet', progress=step.of)
+    with _Step(report, 'vectorizing all') as step: vectors = vectorize_to(learn, images, folder/'vectors.parquet', progress=step.of)
+    with _Step(report, 'placing all') as step: place_to(known, sample, vectors, folder/'places.parquet', progress=step.of)
 
 def _finish(run, learn, everything, seed, report, sample=None):
     "All that comes after the training, left in the folder of the run; if there is a `sample`, indices, the map is one of these, and all others are placed on it."
@@ -548,8 +558,8 @@ def _finish(run, learn, everything, seed, report, sample=None):
     near, errors = (run.once(name, make, _npy, _read_npy) for name, make in (('neighbours.npy', nearest), ('errors.npy', measured)))
     report |= _figures(images, errors, found)
     with whole.no_bar(): report['valid_mse'] = float(whole.validate()[0])
-    if sample is not None: _place_rest(run.out, learn, everything, found, sample, report)
-    report |= dict(files=[*_folders]*(sample is not None) + _finished_files(images, card), settings=run.settings)
+    if sample is not None: _place_rest(run.folder, learn, everything, found, sample, report)
+    report |= dict(files=_finished_files(images, card, sample is not None), settings=run.settings)
     with _Step(dict(seconds={}), 'writing') as step: _write(run.out, images, learn, losses, found, errors, near, card, report, progress=step.of)
     run.forget()
 
