@@ -88,14 +88,19 @@ def rows(page):
     with page.expect_download() as d: page.click('#save')
     return list(csv.DictReader(open(d.value.path(), newline='', encoding='utf-8')))
 
-def test_lasso_lists_and_saves(page):
+def lasso(page, l, t, r, b):
     page.click('#lasso')
-    where_all = np.array(page.evaluate("Array.from(col.group, (g, i) => g === 1 ? place(i) : null).filter(Boolean)"))
-    (l, t), (r, b) = where_all.min(0) - 12, where_all.max(0) + 12
     page.mouse.move(l, t)
     page.mouse.down()
     for x, y in ((r, t), (r, b), (l, b), (l, t)): page.mouse.move(x, y, steps=6)
     page.mouse.up()
+
+def around_group_1(page):
+    where_all = np.array(page.evaluate("Array.from(col.group, (g, i) => g === 1 ? place(i) : null).filter(Boolean)"))
+    return *(where_all.min(0) - 12), *(where_all.max(0) + 12)
+
+def test_lasso_lists_and_saves(page):
+    lasso(page, *around_group_1(page))
     page.wait_for_selector('#chosen:not([hidden])')
     inside = [i for i in range(300) if i % 3 == 1 and i > 1]
     assert page.locator('#chosen h2 span').text_content() == f'{len(inside)} in the lasso'
@@ -106,6 +111,25 @@ def test_lasso_lists_and_saves(page):
     assert list(table[0]) == ['name', 'group', 'label', 'confidence', 'error']
     assert [r['name'] for r in table] == [HOSTILE[i] if i < 10 else f'scan {i:03}' for i in inside]
     assert {r['group'] for r in table} == {'1'}
+
+def test_lasso_again_and_again(page):
+    "Around the same points after the list was closed, and after a search; and around nothing."
+    around, title = around_group_1(page), page.locator('#chosen h2 span')
+    lasso(page, *around)
+    page.wait_for_selector('#chosen:not([hidden])')
+    first = title.text_content()
+    page.click('#chosen .close')
+    assert page.locator('#chosen').is_hidden()
+    lasso(page, *around)
+    page.wait_for_selector('#chosen:not([hidden])')
+    assert title.text_content() == first
+    page.fill('#search', 'SCAN 29')
+    page.wait_for_function("document.querySelector('#chosen h2 span').textContent === '10 found by name'")
+    lasso(page, *around)
+    page.wait_for_function('was => document.querySelector("#chosen h2 span").textContent === was', arg=first)
+    x, y = page.evaluate("(() => { for (let y = 90; y < 700; y += 20) for (let x = 90; x < 500; x += 20) if (nearest(x, y, 30) < 0) return [x, y] })()")
+    lasso(page, x - 8, y - 8, x + 8, y + 8)
+    page.wait_for_selector('#chosen', state='hidden')
 
 def test_search_by_name(page):
     page.fill('#search', 'SCAN 29')

@@ -241,7 +241,17 @@ const inView = i => { const [px, py] = place(i), b = $('map'); return px > 0 && 
 
 // ---- selections: a lasso or a search
 
-let chosen = [], listed = 0
+let chosen = [], listed = 0, lassoed = false
+function letGo() {                                 // of what Bokeh has selected: only another selection than that is told
+  lassoed = false
+  source.selected.indices = []
+}
+function lasso() {
+  const i = Array.from(source.selected.indices).filter(shown)
+  if (!i.length && !lassoed) return
+  lassoed = i.length > 0
+  select(lassoed ? i : null, 'in the lasso')
+}
 function select(list, what) {
   selected = list && new Set(list)
   chosen = list ? Array.from(list).sort((a, b) => col.number[a] - col.number[b]) : []
@@ -274,6 +284,7 @@ function save() {
 }
 
 function search() {
+  letGo()
   const q = $('search').value.toLowerCase()
   if (!q) return select(null)
   const found = []
@@ -345,7 +356,7 @@ const keys = {
   '+': () => zoom(.7), '=': () => zoom(.7), '-': () => zoom(1 / .7), '0': fit, l: () => tool('lasso'), m: () => tool('move'),
   d: () => theme(!isDark()), '/': () => $('search').focus(), Escape: () => { if (pinned >= 0) pin(-1); else clear() },
 }
-const clear = () => { $('search').value = ''; select(null) }
+const clear = () => { $('search').value = ''; letGo(); select(null) }
 function key(e) {
   if (e.ctrlKey || e.metaKey || e.altKey) return
   if (e.target.matches('input[type=search], select')) { if (e.key === 'Escape') { clear(); $('map').focus() } return }
@@ -408,10 +419,7 @@ async function begin() {
   hands()
   legend()
   fit()
-  source.selected.change.connect(() => {
-    const i = Array.from(source.selected.indices).filter(shown)
-    if (i.length) select(i, 'in the lasso')
-  })
+  source.selected.change.connect(lasso)
   dots = fig.renderers[0].glyph
   for (const r of [range.x, range.y]) r.change.connect(() => { grow(); over() })
   new ResizeObserver(() => look(...centre(), half())).observe($('map'))
