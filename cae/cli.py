@@ -37,9 +37,8 @@ class _Step:
     def __exit__(self, failed, *rest):
         self.over.set()
         if self.watched: self.artist.join()
-        if failed: return self.say('', end='')
-        self.report['seconds'][self.name] = round(self.gone, 2)
-        self.say(f'{self.name}: {self.gone:.1f} s')
+        self.report['seconds'][self.name] = round(self.report['seconds'].get(self.name, 0) + self.gone, 2)       # some may be from before an interruption
+        self.say('', end='') if failed else self.say(f'{self.name}: {self.gone:.1f} s')
 
     @property
     def gone(self): return time.perf_counter() - self.start
@@ -138,10 +137,12 @@ def _finished_files(images, card, sampled):
     without = {'card.csv': card is None, 'skipped.csv': not images.skipped, 'confusion.png': images.labels is None} | {name: not sampled for name in _folders}
     return [name for name in _files if not without.get(name)]
 
+def _some(n, what): return f'{n:,} {what}' + 's'*(n != 1)
+
 def _headline(report):
     "A run in one line."
     h, w = report['size']
-    return f'{report["images"]:,} images of {h}×{w} · {report["groups"]} groups · {report["n_latent"]} numbers an image'
+    return f'{report["images"]:,} images of {h}×{w} · {_some(report["groups"], "group")} · {_some(report["n_latent"], "number")} an image'
 
 def _remove(path): shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
@@ -178,11 +179,11 @@ def _write(out, images, learn, losses, found, errors, near, card, report, progre
 def _chosen(report):
     "What was chosen for these images, in words."
     h, w = report['size']
-    view = ['cropped to the frame']*bool(report['crop']) + ['ink on black']*report['ink'] + [f'{h}×{w}', f'{report["channels"]} channel' + 's'*(report["channels"] > 1)]
+    view = ['cropped to the frame']*bool(report['crop']) + ['ink on black']*report['ink'] + [f'{h}×{w}', f'{_some(report["channels"], "channel")}']
     moved = report['augment']
     shown = 'as they are' if not moved else 'slightly shifted and scaled' if not moved['rotate'] else 'turned, sheared, scaled and shifted'
-    return (f'chosen: {", ".join(view)}; network {report["model"]}, {report["n_latent"]} numbers an image; '
-            f'{report["epochs"]} epochs in batches of {report["bs"]}, images shown {shown}')
+    return (f'chosen: {", ".join(view)}; network {report["model"]}, {_some(report["n_latent"], "number")} an image; '
+            f'{_some(report["epochs"], "epoch")} in batches of {report["bs"]}, images shown {shown}')
 
 def _plot_losses(recorder):
     "The loss of every batch and, where they were measured, of the images held back."
@@ -227,6 +228,7 @@ class _Run:
     "What is finished of a run whose answers go to the folder `out`, so that it can be taken up again."
     def __init__(self, out, settings, anew=False): self.out, self.folder, self.settings, self.anew = Path(out), Path(out)/'.unfinished', settings, anew
     def path(self, name): return self.folder/name
+    at_work = report = None                                      # the folder of the run that this process has begun, and what there is to report of it
 
     def _known(self, path, schema, what):
         "The JSON at `path`, None if there is no such file; a `ValueError` if it is not as `schema` says, or of another run, in words `what`."
@@ -259,11 +261,13 @@ class _Run:
     def claim(self):
         "Say whose the folder is before anything is kept in it."
         self.folder.mkdir(exist_ok=True)
+        _Run.at_work = self.folder
         if not self.path('run.json').exists(): self.note(dict(seconds={}))
 
     def begin(self, report):
         "Take up what is there; `report` gets the seconds that it took."
         self.folder.mkdir(exist_ok=True)
+        _Run.at_work, self.report = self.folder, report
         from cae.learner import sweep
         sweep(self.out, self.folder)
         if old := self.begun():
@@ -282,6 +286,7 @@ class _Run:
         path = self.path(name)
         if path.exists(): return read(path)
         res = make()
+        if self.report: self.note(self.report)                   # first how long it took, which is not to be seen from the file
         write_whole(path, write(res))
         return res
 
@@ -414,8 +419,8 @@ def _answers(run, learn, images, model, seed, report):
     from cae.learner import _learnt
     path = run.path('groups.safetensors')
     def keep(found):
-        save_groups(found, path, **{k: v.numpy() for k, v in _learnt(learn).items()})
         run.note(report)
+        save_groups(found, path, **{k: v.numpy() for k, v in _learnt(learn).items()})
         return found
     found = _take_up(path, learn) if path.exists() else keep(_first_groups(learn, images, seed, report))
     if model == 'seed': return found, None
@@ -465,7 +470,7 @@ def discover_images(
     if lessons and model == 'seed': raise ValueError('the seed is left plain; lessons are for resnet')
     _check_places(source, out)
     asked = _asked(model, n_latent, epochs, seed, sample, lessons)
-    run = _Run(out, asked)
+    run, _Run.at_work = _Run(out, asked), None
     if not anew: run.check()                                     # what can be refused is refused before an hour of reading
     from cae.learner import _alone
     with _folder(out) as folder, _alone(folder):                 # made now, lest an hour's training find no place to go
@@ -495,9 +500,13 @@ def _whole_job(source, out, asked, anew, epochs, memory):
     print(_chosen(report | how), flush=True)
     if anew and not memory: run.forget()
     run.begin(report)
-    learn = _train(network, train, valid, how, seed, report, run.path('training.safetensors'))
-    run.note(report)
-    _finish(run, learn, images, seed, report, _chance(len(images), asked['sample'], seed))
+    try:
+        learn = _train(network, train, valid, how, seed, report, run.path('training.safetensors'))
+        run.note(report)
+        _finish(run, learn, images, seed, report, _chance(len(images), asked['sample'], seed))
+    finally:
+        if run.folder.is_dir():                                  # not finished: for how long it worked belongs to what is kept
+            with suppress(OSError): run.note(report)
     return report
 
 def _done(run, report):
@@ -556,7 +565,7 @@ def _finish(run, learn, everything, seed, report, sample=None):
     def measured():
         with _Step(report, 'errors') as step: return reconstruction_error(learn, images, progress=step.of)
     near, errors = (run.once(name, make, _npy, _read_npy) for name, make in (('neighbours.npy', nearest), ('errors.npy', measured)))
-    report |= _figures(images, errors, found)
+    report |= _figures(images, errors, found) | (dict(sampled=len(images)) if sample is not None else {})
     with whole.no_bar(): report['valid_mse'] = float(whole.validate()[0])
     if sample is not None: _place_rest(run.folder, learn, everything, found, sample, report)
     report |= dict(files=_finished_files(images, card, sample is not None), settings=run.settings)
@@ -904,24 +913,20 @@ def _say_skipped(report, where):
 
 def _summary(report, out):
     "The report of `discover` in words."
-    n = report['settings']['sample']
-    drawn = f', map and groups of {n:,} drawn by chance, the rest placed in places.parquet' if report['images'] > n else ''
-    lines = [f'{report["images"]:,} images{drawn}; groups found: {report["groups"]}; {report["in_no_group"]:.1%} of the images in none',
+    n = report.get('sampled')
+    drawn, whose = (f', map, groups and figures of {n:,} drawn by chance, the rest placed in places.parquet', 'those') if n else ('', 'the images')
+    lines = [f'{report["images"]:,} images{drawn}; groups found: {report["groups"]}; {report["in_no_group"]:.1%} of {whose} in none',
              f'mean squared error of the reproductions: {report["mse"]:.5f}; of those held back: {report["valid_mse"]:.5f}']
     if 'clustering_accuracy' in report:
         lines.append(f'by the labels: {report["clustering_accuracy"]:.1%} in the right group; 10-NN on the map {report["map_knn_accuracy"]:.1%}')
     return '\n'.join(lines + _say_skipped(report, 'skipped.csv') + [f'all of it is in {out}'])
 
-def _is_kept(args):
-    "Is something there of the run that was asked for, and not of another one? Whoever presses Ctrl-C waits for nothing heavy to load."
-    try: old = json.loads((Path(args.out)/'.unfinished'/'run.json').read_text())['settings']
-    except (OSError, ValueError, LookupError, TypeError): return False
-    return isinstance(old, dict) and not _other(_asked(args.model, args.n_latent, args.epochs, args.seed, args.sample, args.lessons), old)
+def _is_kept(): return _Run.at_work is not None and _Run.at_work.is_dir()
 
 def _discover(args, tell):
     try: report = discover_images(args.source, args.out, args.model, args.n_latent, args.epochs, args.seed, args.anew, args.sample, args.memory, args.lessons)
     except KeyboardInterrupt:
-        if _is_kept(args): _error(f'what is finished is kept in {args.out}; the same command{", without --anew,"*args.anew} goes on from there')
+        if _is_kept(): _error(f'what is finished is kept in {args.out}; the same command{", without --anew,"*args.anew} goes on from there')
         raise
     tell(report, _summary(report, args.out))
 
@@ -1059,7 +1064,8 @@ def _do(argv):
         try: args.run(args, tell)
         except BrokenPipeError: raise
         except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as e:
-            _error((str(e).splitlines() or [type(e).__name__])[-1].strip())        # fastai puts a line of its own before ours
+            said = f'{_text(e.filename)}: {e.strerror}' if isinstance(e, OSError) and e.filename and e.strerror else str(e)
+            _error((said.splitlines() or [type(e).__name__])[-1].strip())          # fastai puts a line of its own before ours
             return 1
         except (MemoryError, RuntimeError) as e:
             if not _is_memory(e): raise

@@ -8,7 +8,8 @@ __all__ = ['landscape', 'hills', 'Groups', 'discover', 'refine', 'save_groups', 
            'plot_confusion']
 
 # %% ../nbs/06_clusters.ipynb #f9bbcfac
-import copy, json
+import copy, json, warnings
+from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import pairwise
 import numpy as np, pandas as pd, scipy.sparse as sp, torch, torch.nn.functional as F, matplotlib.pyplot as plt
@@ -25,12 +26,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 from .images import *
-from .images import _evenly
+from .images import _as_numpy, _evenly
 from .learner import *
 from .learner import _csv_text, _read_noted
 from .latents import *
 from .maps import *
-from .maps import _check, _teller
+from .maps import _called, _check, _teller
 from fastai.callback.core import Callback, CancelValidException       # fastai after ours, which keep its warnings at import to themselves
 from fastai.data.core import DataLoaders
 from fastcore.basics import noop
@@ -134,17 +135,18 @@ class Groups:
         if far is None: return res
         some = self.latents[_evenly(len(self), 2000)]
         usual = np.quantile(vote.kneighbors(some, k + 1)[0][:, -1], .999)
-        return np.where(vote.kneighbors(latents, 1)[0][:, 0] > far*usual, -1, res)
+        hair = 1e-5*np.linalg.norm(some, axis=1).max()                # by so little the same image may differ from itself, made in another batch
+        return np.where(vote.kneighbors(latents, 1)[0][:, 0] > far*usual + hair, -1, res)
 
     def named(self,
-        names, # what each group is called, {number: name}; two groups may have one name
+        names, # what each group is called: list, or dict by number; two groups may have one name
     ):
         "These groups with names, as a `Named`."
         return Named(self, names)
 
 def _check_new(latents, n):
     "`latents` as an array (M,n) without NaN, or a `ValueError`."
-    latents = np.asarray(latents)
+    latents = _as_numpy(latents)
     if latents.ndim != 2 or latents.shape[1] != n: raise ValueError(f'these groups were found in vectors of {n} numbers; the new ones have the shape {latents.shape}')
     if not np.isfinite(latents).all(): raise ValueError('some of the new latents have NaN or infinite numbers')
     return latents
@@ -394,14 +396,13 @@ def _tiles(pixels, pad=2, n=None):
 def contact_sheet(
     images:Images, # the collection
     found, # its `Groups`
-    names=None, # what they are called, {number: name}; default their numbers
+    names=None, # what they are called: list, or dict by number; default their numbers
     n:int=5, # members of each group that are most typical
     n_sorts:int=9, # that show what else there is in it
     n_unsure:int=5, # that are least sure to belong
     scale:float=.55, # inches for an image
 ):
     "A picture with a row for each group: its number or name and size, typical members, all sorts, and those least sure; returns the axes."
-    names = names or {}
     rows = max(found.n_clusters, 1)
     widths = [n, n_sorts, n_unsure]
     fig, axs = plt.subplots(rows, 3, figsize=(sum(widths)*scale + 2.5, rows*scale + .5), width_ratios=widths, squeeze=False,
@@ -411,7 +412,7 @@ def contact_sheet(
         left, shown = row[0], (found.typical(g, n), found.sorts(g, n_sorts), found.unsure(g, n_unsure))
         for ax, i, m in zip(row, shown, widths): ax.imshow(_tiles(images.pixels[i], n=m), interpolation='nearest')
         size = np.sum(found.labels == g)
-        left.text(-.015, .5, f'{names.get(g, g)}', transform=left.transAxes, ha='right', va='bottom', size=13, weight='bold', parse_math=False)
+        left.text(-.015, .5, f'{_called(g, names)}', transform=left.transAxes, ha='right', va='bottom', size=13, weight='bold', parse_math=False)
         left.text(-.015, .45, f'{size:,}', transform=left.transAxes, ha='right', va='top', size=8, color='#666666')
     for ax, title in zip(axs[0], ('typical', 'all sorts', 'least sure')): ax.set_title(title, loc='left', size=11)
     return axs
@@ -437,8 +438,9 @@ class Named:
     "Groups with names: `.labels` (N,) str, '' for an image in none."
     def __init__(self,
         found, # `Groups`
-        names, # what each is called, {number: name}
+        names, # what each is called: list, or dict by number
     ):
+        if not isinstance(names, dict): names = dict(enumerate(names))
         wrong = [g for g in names if g not in range(found.n_clusters)]
         if wrong: raise ValueError(f'there is no group {wrong[0]!r}; the groups are 0 to {found.n_clusters - 1}')
         self.found, self.names = found, {g: str(names.get(g, f'group {g}')) for g in range(found.n_clusters)}
@@ -477,48 +479,59 @@ class Named:
         return write_whole(path, table.to_csv(index=False, lineterminator='\n'))
 
 # %% ../nbs/06_clusters.ipynb #097e4a37
+def _labelled(labels, *of):
+    "The rows of `of` whose image has a label, where −1 says that nobody knows it, and those labels."
+    labels = np.asarray(labels)
+    known = labels >= 0 if labels.dtype.kind in 'if' else np.ones(len(labels), bool)
+    return [np.asarray(a)[known] for a in (*of, labels)]
+
 def match_groups(
-    true, # the class of each image, (N,)
+    true, # the class of each image, −1 where nobody knows it, which is left out; (N,)
     found, # the group of each image, −1 for none; (N,)
 ):
     "The best one-to-one matching as a dict group → class (the Hungarian method: Kuhn 1955)."
     true, found = np.asarray(true), np.asarray(found)
     if len(true) != len(found): raise ValueError(f'{len(found)} images in groups, {len(true)} labels')
+    found, true = _labelled(true, found)
     classes, groups = np.unique(true), np.unique(found[found >= 0])
     table = np.array([[np.sum((found == g) & (true == c)) for c in classes] for g in groups]).reshape(len(groups), len(classes))
     return {int(groups[i]): int(classes[j]) for i, j in zip(*linear_sum_assignment(-table))}
 
 def clustering_accuracy(
-    true, # the class of each image, (N,)
+    true, # the class of each image, −1 where nobody knows it, which is left out; (N,)
     found, # the group of each image, −1 for none; (N,)
 ):
     "Share of images in [0, 1] whose group is the one matched with their class; in none or in a spare group is wrong."
-    match, true = match_groups(true, found), np.asarray(true)
-    return float(np.mean([match.get(int(g), None) == int(c) for g, c in zip(found, true)]))
+    match = match_groups(true, found)
+    found, true = _labelled(true, found)
+    return float(np.mean([match.get(int(g), None) == int(c) for g, c in zip(found, true)])) if len(true) else np.nan
 
 # %% ../nbs/06_clusters.ipynb #4a182ba0
 def knn_accuracy(
     x, # vectors or points on a map, (N,d)
-    labels, # class of each, (N,)
+    labels, # class of each, −1 where nobody knows it, which is left out here and below; (N,)
     new_x=None, # others to be judged by their neighbours among `x`, (M,d); default each of `x` by the rest
     new_labels=None, # class of each of those, (M,)
     k:int=10, # how many neighbours vote
 ):
     "The share in [0, 1] whose class wins the vote of its `k` nearest neighbours; nobody votes for himself."
+    x, labels = _labelled(labels, x)
+    if new_x is not None: new_x, new_labels = _labelled(new_labels, new_x)
     if new_x is not None: return float(KNeighborsClassifier(k).fit(x, labels).score(new_x, new_labels))
     near = KNeighborsClassifier(k).fit(x, labels).kneighbors(None, return_distance=False)       # None: each one's own left out
     votes = np.sort(np.asarray(labels)[near], axis=1)
-    first = np.concatenate([np.ones((len(votes), 1), bool), np.diff(votes) != 0], axis=1)
+    first = np.concatenate([np.ones((len(votes), 1), bool), votes[:, 1:] != votes[:, :-1]], axis=1)
     runs = np.maximum.accumulate(np.where(first, np.arange(k), 0), axis=1)                      # where a vote's run of equals began
     return float(np.mean(votes[np.arange(len(votes)), (np.arange(k) - runs).argmax(1)] == labels))
 
 def linear_probe(
     x, # vectors to learn from, (N,d)
-    labels, # class of each, (N,)
+    labels, # class of each, −1 where nobody knows it, which is left out here and below; (N,)
     new_x, # vectors to test on, (M,d)
     new_labels, # class of each of those, (M,)
 ):
     "The accuracy in [0, 1] of a logistic regression on standardised vectors (Alain and Bengio 2016)."
+    (x, labels), (new_x, new_labels) = _labelled(labels, x), _labelled(new_labels, new_x)
     return float(make_pipeline(StandardScaler(), LogisticRegression(max_iter=200)).fit(x, labels).score(new_x, new_labels))
 
 # %% ../nbs/06_clusters.ipynb #e0a5e3d2
@@ -552,10 +565,12 @@ def _without_labels(x, found, seed):
             'silhouette of the groups': float(silhouette_score(x[inside], found.labels[inside])) if parted and inside.sum() > found.n_clusters else np.nan,
             'stability of the groups': _stability(x, found, seed)}
 
-def _labelled(labels, *of):
-    "The rows of `of` whose image has a label, and those labels."
-    return [a[labels >= 0] for a in (*of, labels)]
+@contextmanager
+def _few_each():
+    "Meanwhile scikit-learn does not warn of many classes with few images each."
+    with warnings.catch_warnings(action='ignore', category=UserWarning): yield
 
+@_few_each()
 def _groups_by_labels(found, labels):
     "How well groups and their map agree with the class of each."
     xy, groups, labels = _labelled(labels, found.map.xy, found.labels)
@@ -563,6 +578,7 @@ def _groups_by_labels(found, labels):
     return {'10-NN accuracy on the map': knn_accuracy(xy, labels, k=min(10, len(xy) - 1)), 'accuracy of the groups': clustering_accuracy(labels, groups),
             'NMI of the groups': normalized_mutual_info_score(labels, groups), 'ARI of the groups': adjusted_rand_score(labels, groups)}
 
+@_few_each()
 def _with_labels(x, found, labels):
     "What else can be asked with the class of each."
     x, y = _labelled(labels, x)
@@ -617,17 +633,19 @@ def plot_confusion(
     classes=None, # what the classes are called; default their numbers
     ax=None, # matplotlib axes to draw on; default new ones
 ):
-    "How many of each class are in each group, as a picture; groups in the order of the classes they are matched with."
+    "How many of each class are in each group, as a picture; groups in the order of the classes they are matched with. Numbers are written where there are at most sixty of either."
     if len(true) == len(found): found, true = _labelled(np.asarray(true), np.asarray(found))
     match, present = match_groups(true, found), list(np.unique(true))
     groups = sorted(np.unique(found).tolist(), key=lambda g: (g < 0, match.get(g, np.inf), g))
     table = pd.crosstab(found, true).reindex(index=groups, columns=present).to_numpy()
-    if ax is None: ax = plt.subplots(figsize=(.62*len(present) + 1.5, .5*len(groups) + 1.2))[1]
+    (h, w), most = table.shape, 60
+    if ax is None: ax = plt.subplots(figsize=(.62*min(w, most) + 1.5, .5*min(h, most) + 1.2))[1]
     share = table/np.maximum(table.sum(0), 1)
     ax.imshow(share, cmap='Blues', vmin=0, vmax=1, aspect='auto')
     for (i, j), count in np.ndenumerate(table):
-        if count: ax.text(j, i, f'{count:,}', ha='center', va='center', size=8, color='white' if share[i, j] > .5 else '#222222')
-    ax.set_xticks(range(len(present)), [classes[c] if classes else c for c in present], parse_math=False, rotation=45 if classes else 0, ha='right' if classes else 'center')
-    ax.set_yticks(range(len(groups)), ['none' if g < 0 else g for g in groups])
+        if count and max(h, w) <= most: ax.text(j, i, f'{count:,}', ha='center', va='center', size=8, color='white' if share[i, j] > .5 else '#222222')
+    across, down = (range(0, n, -(-n//most)) for n in (w, h))
+    ax.set_xticks(across, [classes[present[i]] if classes else present[i] for i in across], parse_math=False, rotation=45 if classes else 0, ha='right' if classes else 'center')
+    ax.set_yticks(down, ['none' if groups[i] < 0 else groups[i] for i in down])
     ax.set(xlabel='class', ylabel='group')
     return ax

@@ -25,7 +25,7 @@ from .learner import *
 from .learner import _needs
 from .latents import *
 from .maps import *
-from .maps import _heart
+from .maps import _called, _heart
 from .clusters import *
 
 # %% ../nbs/07_explorer.ipynb #4b6ac48e
@@ -159,7 +159,7 @@ def _describe(images, order, xy, columns, found, names, title, tile, across, dow
     groups = 'no groups' if found is None else f'{found.n_clusters} group' + 's'*(found.n_clusters != 1)
     class_name = lambda c: 'no label' if c < 0 else images.classes[c] if images.classes else c
     return dict(n=n, title=title, summary=f'{n:,}{of} images · {groups}', names=[str(images.names[i]) for i in order], near=columns.get('near', order[None, :0]).shape[1],
-                groups=_entries(columns['group'], xy, lambda g: (names or {}).get(g, g)), half=float(max(np.abs(xy).max(), 1e-9)),
+                groups=_entries(columns['group'], xy, lambda g: _called(g, names)), half=float(max(np.abs(xy).max(), 1e-9)),
                 classes=_entries(columns['label'], xy, class_name) if 'label' in columns else None, size=float(np.clip(800/n**.5, 3, 9)),
                 sheet=dict(width=tile[1], height=tile[0], across=across, down=down, original=True, reproduction=model is not None),
                 scale=[mpl.colors.to_hex(c) for c in mpl.colormaps['viridis'](np.linspace(.05, .95, 256))])
@@ -170,7 +170,7 @@ def save_explorer(
     themap, # its `Map`, or points (N,2)
     found=None, # its `Groups`, for colours, confidence and neighbours
     model=None, # the network or `Learner`, for reproductions beside the images
-    names=None, # what the groups are called, {number: name}; default their numbers
+    names=None, # what the groups are called: list, or dict by number; default their numbers
     title:str='The map', # of the page
     errors=None, # of the reproductions, (N,); default measured with `model`
     near=None, # nearest images of each, indices (N,k); default found among the latents of `found`
@@ -243,7 +243,7 @@ def _group_names(found, names):
     "What each group is called, {number: text}, no two alike, and −1 for none last."
     texts, taken = {}, set()
     for g in [*range(found.n_clusters), -1]:
-        texts[g] = text = 'none' if g < 0 else _short((names or {}).get(g, g), 30)
+        texts[g] = text = 'none' if g < 0 else _short(_called(g, names), 30)
         while texts[g] in taken: texts[g] = text = f'{text} (group {g})' if g >= 0 else f'{text} of them'
         taken.add(texts[g])
     return texts
@@ -273,7 +273,7 @@ def explore(
     images:Images, # the collection
     found, # its `Groups`
     model=None, # the network or `Learner`, to show its reproduction beside each image; default none
-    names=None, # what the groups are called, {number: name}; default their numbers
+    names=None, # what the groups are called: list, or dict by number; default their numbers
     height:int=560, # of the widget, in pixels
 ):
     "The map as a `jscatter.Scatter`: point at an image to see it; draw a line around some with the lasso, and `.selection()` has their indices, (M,)."
@@ -399,7 +399,7 @@ def pictures(
     model, # the network or `Learner`
     losses=None, # axes with the loss while learning; default none
     near=None, # nearest images of each, indices (N,k); default found among the latents of `found`
-    names=None, # what the groups are called, {number: name}; default their numbers
+    names=None, # what the groups are called: list, or dict by number; default their numbers
 ):
     "The pictures of a run: a generator of their names, what each shows in words, and matplotlib axes."
     _check_lengths(len(images), **{'images in groups': found, 'lists of neighbours': near})

@@ -467,7 +467,8 @@ def _image_files(path):
         folder = todo.pop()
         try:
             with os.scandir(folder) as entries: here = [e for e in entries if not e.name.startswith('.')]
-        except OSError:
+        except OSError as e:
+            if folder == path: raise ValueError(f'{path}: {e.strerror}') from None
             found.add(folder)
             continue
         todo += [Path(e) for e in here if e.is_dir(follow_symlinks=False)]

@@ -151,6 +151,13 @@ def group_color(
     color, light = group_colors[label % len(group_colors)], label//len(group_colors) % 2
     return mpl.colors.to_hex(.6*np.array(mpl.colors.to_rgb(color)) + .4) if light else color
 
+def _called(group, names):
+    "What `group` is called, by a list or a dict of names: its number, if a dict has none for it, or there are none at all."
+    if names is None or group < 0: return group
+    if isinstance(names, dict): return names.get(group, group)
+    if group >= len(names): raise ValueError(f'there are {len(names)} names, and none for the group {group}')
+    return names[group]
+
 def _heart(xy, bins=24):
     "The point of `xy` in the middle of where most of them lie."
     h, x, y = np.histogram2d(*xy.T, bins=bins)
@@ -186,7 +193,6 @@ def plot_map(
     if labels is None: labels = np.full(len(xy), -1)                           # they may all be −1
     if ax is None: ax = plt.subplots(figsize=(8, 8))[1]
     present = np.unique(labels)
-    if not isinstance(names, dict | None) and present[-1] >= len(names): raise ValueError(f'there are {len(names)} names, and none for the group {present[-1]}')
     palette = mpl.colors.to_rgba_array([group_color(l) for l in present])
     ax.scatter(*xy.T, c=palette[np.searchsorted(present, labels)], s=size or np.clip(5e4/len(xy), 1.2, 12)*max(1, 1000/len(xy))**.5, lw=0, alpha=.75, rasterized=True)
     ax.set_aspect('equal', anchor='N')                                         # maps side by side have their titles at one height
@@ -206,7 +212,7 @@ def _room(ax, texts, font):
 def _write_names(ax, xy, labels, groups, names):
     "Write each group's name at its heart, in its colour with a white rim, no two over each other."
     if not groups: return
-    texts, font = [str(names.get(l, l) if isinstance(names, dict) else l if names is None else names[l]) for l in groups], mpl.font_manager.FontProperties(size=16 if len(xy) >= 1000 else 11, weight='bold')
+    texts, font = [str(_called(l, names)) for l in groups], mpl.font_manager.FontProperties(size=16 if len(xy) >= 1000 else 11, weight='bold')
     room = _room(ax, texts, font)
     least = (room[:, None] + room)/2
     for l, text, spot in zip(groups, texts, _apart([_heart(xy[labels == l]) for l in groups], least)):

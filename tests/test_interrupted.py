@@ -67,11 +67,11 @@ def ended(p, seconds=300):
     return p.exitcode
 
 def answers(out):
-    "What the folder holds: names and bytes, of the reports only what is no time."
+    "What the folder holds: names and bytes, of the reports only what is no time; which steps took any is not."
     res = {p.relative_to(out).as_posix(): p.read_bytes() for p in out.rglob('*') if p.name not in TIMES and p.is_file()}
     page, n = re.subn('(<th scope="row">seconds</th><td>)[^<]*', r'\1', (out/'report.html').read_text())
     assert n == 1, 'report.html has no row with the seconds'
-    return res | {'report.html': page}, {k: v for k, v in json.loads((out/'report.json').read_text()).items() if k != 'seconds'}
+    return res | {'report.html': page}, {k: sorted(v) if k == 'seconds' else v for k, v in json.loads((out/'report.json').read_text()).items()}
 
 def kept(out, name='training'):
     "How many epochs of a training are kept in the folder `out`."
@@ -269,6 +269,20 @@ def test_anew_can_be_cut_off_while_it_reads(tmp_path, monkeypatch, capsys):
         m.setattr('cae.large._decoded', None)                # nothing is decoded again
         assert cae.cli.main(words) == 0 and 'has the answers already' not in capsys.readouterr().out
     assert cae.cli.main(words) == 0 and 'has the answers already' in capsys.readouterr().out
+
+def test_ctrl_c_over_another_run_promises_nothing(idx, tmp_path, monkeypatch, capsys):
+    "What is kept there is not of these images, and the same command would be refused."
+    import cae.cli
+    other = tmp_path/'other-images-idx3-ubyte'
+    write_idx(other, np.random.default_rng(0).integers(0, 256, (60, 28, 28), np.uint8))
+    words = ['--out', str(tmp_path/'out'), '--model', 'seed', '--epochs', '2']
+    def cut(*args, **how): raise KeyboardInterrupt
+    for source, where, promised in ((idx/'few-images-idx3-ubyte', '_finish', True), (other, '_read', False)):
+        with monkeypatch.context() as m:
+            m.setattr(cae.cli, where, cut)
+            with pytest.raises(KeyboardInterrupt): cae.cli.main(['discover', str(source), *words])
+        assert ('the same command goes on from there' in capsys.readouterr().err) == promised
+    assert json.loads((tmp_path/'out'/'.unfinished'/'run.json').read_text())['seconds']['training'] > 0
 
 def test_labels_are_not_seen_while_it_is_taught(undisturbed, place):
     "The same digits with shuffled labels, in a run that teaches itself: nothing else is another, bit for bit."
