@@ -28,7 +28,7 @@ from torch import nn
 from .images import *
 from .images import _as_numpy, _evenly
 from .learner import *
-from .learner import _csv_text, _read_noted
+from .learner import _csv_text, _generators, _read_noted
 from .latents import *
 from .maps import *
 from .maps import _called, _check, _teller
@@ -258,6 +258,8 @@ def _teach(learn, groups, epochs, weight, seed, progress=noop, cbs=()):
         taught = autoencoder_learner(DataLoaders(dl, learn.dls.valid, device=dl.device), _Taught(learn.model, int(groups.max()) + 1).to(dl.device),
                                      loss_func=_taught_loss(weight), metrics=[], wd=learn.wd)
         with taught.no_bar(), taught.no_logging(): taught.fit_one_cycle(epochs, .008*(dl.bs/128)**.5, cbs=[_Batches(progress, valid=False), *L(cbs)])
+    mine, its = _generators(learn.dls.train), _generators(taught.dls.train)
+    if 'augment' in mine: mine['augment'].set_state(its['augment'].get_state())              # the next lesson distorts in other ways
 
 # %% ../nbs/06_clusters.ipynb #0a694d8c
 def _held_back(found, sure, idxs, seed):

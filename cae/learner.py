@@ -604,7 +604,7 @@ class Resume(Callback):
 
     def idle(self):
         "Is nothing learnt that has to be kept?"
-        return not self.learn.fitting or hasattr(self.learn, 'lr_finder')
+        return not getattr(self.learn, 'fitting', True) or hasattr(self.learn, 'lr_finder')
 
     def before_fit(self):
         if self.idle(): return
