@@ -738,7 +738,7 @@ def _plot_placed(found, xy, groups, shift):
     ax = plot_map(found.map.xy + shift, found.labels, title=f'{len(xy):,} new images on the map of {len(found):,}; {np.sum(groups < 0):,} in no group')
     ax.collections[0].set_alpha(.22)
     size, inside = np.clip(3e4/len(xy), 6, 40), groups >= 0
-    above = dict(s=size, zorder=6)                       # of the groups' names, too
+    above = dict(s=size, zorder=4)                       # of the known ones; the groups' names lie above both
     ax.scatter(*xy[inside].T, c=[group_color(g) for g in groups[inside]], lw=.6, edgecolors='black', **above)
     ax.scatter([], [], s=40, c='white', lw=.6, edgecolors='black', label='new, in the group of its colour')
     if not inside.all(): ax.scatter(*xy[~inside].T, c='black', lw=1.2, marker='x', label='new, in no group', **above)

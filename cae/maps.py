@@ -6,7 +6,7 @@
 __all__ = ['group_colors', 'none_color', 'Map', 'map_method', 'fit_map', 'group_color', 'plot_map', 'NearestMap']
 
 # %% ../nbs/05_maps.ipynb #2f7b6ca1
-import logging, pickle
+import copy, logging
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib.util import find_spec
@@ -31,7 +31,10 @@ class Map:
         self.embedding, self.xy = embedding, np.asarray(embedding, dtype=np.float32)
 
     def __len__(self): return len(self.xy)
-    def __deepcopy__(self, memo): return pickle.loads(pickle.dumps(self))        # openTSNE's embedding can be pickled, and not copied deeply
+    def __deepcopy__(self, memo):                                # openTSNE's embedding loses what it knows in a deep copy; nothing here changes it, so both can have it
+        res = copy.copy(self)
+        res.xy = self.xy.copy()
+        return res
 
     def transform(self,
         latents, # new ones, (M,n_latent)
