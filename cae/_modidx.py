@@ -72,6 +72,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                          'cae.cli._clock': ('cli.html#_clock', 'cae/cli.py'),
                          'cae.cli._collection': ('cli.html#_collection', 'cae/cli.py'),
                          'cae.cli._csv': ('cli.html#_csv', 'cae/cli.py'),
+                         'cae.cli._decoded': ('cli.html#_decoded', 'cae/cli.py'),
                          'cae.cli._discover': ('cli.html#_discover', 'cae/cli.py'),
                          'cae.cli._do': ('cli.html#_do', 'cae/cli.py'),
                          'cae.cli._done': ('cli.html#_done', 'cae/cli.py'),

@@ -652,16 +652,26 @@ def _check_weights(network, out):
     about = out/'_vectors.json'
     if about.exists() and read_json(about, _about_vectors, 'vectors')['weights'] != _weights_hash(network): raise ValueError(f'{out}: holds the vectors of another network; choose another name with --out')
 
+def _decoded(source, to, how, report):
+    "The pictures of `source`, decoded into the folder `to`; what is there of others, which an interrupted run has left, goes."
+    from cae.large import store_images
+    with _Step(report, 'decoding') as step:
+        for left in (to.exists(), False):
+            try: return store_images(source, to, progress=step.of, **how)
+            except ValueError:
+                shutil.rmtree(to, ignore_errors=True)
+                if not left: raise
+
 def _write_parts(network, source, how, out, report):
     "Leave vectors as Parquet files in the folder `out`, never all in memory; pictures are decoded into a file there on the way. Both go on where they were cut off."
     from cae.images import infer_reading
-    from cae.large import _arrow, store_images, vectorize_to
+    from cae.large import _arrow, vectorize_to
     from cae.learner import _alone
     _arrow()                                                     # both are missed before the decoding and not after it
     _check_weights(network, out)
     with _folder(out), _alone(out):
         if infer_reading(source):
-            with _Step(report, 'decoding') as step: images = store_images(source, out/'.images', progress=step.of, **how)
+            images = _decoded(source, out/'.images', how, report)
             report |= dict(images=len(images), skipped=len(images.skipped))
         else: images = _read_for(network, source, how, report)
         try:
