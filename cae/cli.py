@@ -164,22 +164,20 @@ def _write(out, images, learn, losses, found, errors, near, card, report, progre
         shown.append((name, about, figure_png(ax)))
         write_whole(path, shown[-1][2])
     def text(make): return lambda path: write_whole(path, make())
-    how = {'model.json': lambda path: save(learn.model, path.with_suffix('')), 'model.safetensors': lambda path: None,      # both at once
+    how = {**dict.fromkeys(_folders, lambda path: _put(out/'.unfinished'/path.name, path)), 'model.json': lambda path: save(learn.model, path.with_suffix('')), 'model.safetensors': lambda path: None,      # both at once
            'latents.npy': text(lambda: _npy(found.latents)), 'images.csv': text(lambda: _csv(images, found, errors)),
            'neighbours.csv': text(lambda: _neighbours_csv(images, near)), 'card.csv': text(lambda: card.to_csv(index_label='measure', lineterminator='\n')),
            'skipped.csv': lambda path: _write_skipped(path, images),
            'map.html': lambda path: save_explorer(path, images, found.map, found, learn, title=title, errors=errors, near=near),
            'report.html': lambda path: save_report(path, shown, facts, card, title, _headline(report), page='map.html'),
            'report.json': text(lambda: json.dumps(report, indent=2, ensure_ascii=False) + '\n')}
-    for name in _folders: how[name] = lambda path: _put(out/'.unfinished'/path.name, path)
-    for name in ('report.json', 'confusion.png', 'card.csv', 'skipped.csv', *_folders):                              # of a run before this one
-        if name == 'report.json' or name not in report['files']: _remove(out/name)
+    for name in ['report.json', *(n for n in _files if n not in report['files'])]: _remove(out/name)                  # of a run before this one
     for name in progress(report['files']): how.get(name, picture)(out/name)
 
 def _chosen(report):
     "What was chosen for these images, in words."
     h, w = report['size']
-    view = ['cropped to the frame']*bool(report['crop']) + ['ink on black']*report['ink'] + [f'{h}×{w}', f'{_some(report["channels"], "channel")}']
+    view = ['cropped to the frame']*bool(report['crop']) + ['ink on black']*report['ink'] + [f'{h}×{w}', _some(report["channels"], "channel")]
     moved = report['augment']
     shown = 'as they are' if not moved else 'slightly shifted and scaled' if not moved['rotate'] else 'turned, sheared, scaled and shifted'
     return (f'chosen: {", ".join(view)}; network {report["model"]}, {_some(report["n_latent"], "number")} an image; '
@@ -226,9 +224,9 @@ _about_answers = dict(required=['files', 'images', 'skipped', 'groups', 'in_no_g
 
 class _Run:
     "What is finished of a run whose answers go to the folder `out`, so that it can be taken up again."
+    at_work = None                                               # the folder of the run that this process has begun
     def __init__(self, out, settings, anew=False): self.out, self.folder, self.settings, self.anew = Path(out), Path(out)/'.unfinished', settings, anew
     def path(self, name): return self.folder/name
-    at_work = report = None                                      # the folder of the run that this process has begun, and what there is to report of it
 
     def _known(self, path, schema, what):
         "The JSON at `path`, None if there is no such file; a `ValueError` if it is not as `schema` says, or of another run, in words `what`."
@@ -267,7 +265,7 @@ class _Run:
     def begin(self, report):
         "Take up what is there; `report` gets the seconds that it took."
         self.folder.mkdir(exist_ok=True)
-        _Run.at_work, self.report = self.folder, report
+        _Run.at_work = self.folder
         from cae.learner import sweep
         sweep(self.out, self.folder)
         if old := self.begun():
@@ -280,13 +278,13 @@ class _Run:
         from cae.learner import write_whole
         write_whole(self.path('run.json'), json.dumps(dict(settings=self.settings, seconds=report['seconds'], anew=self.anew)))
 
-    def once(self, name, make, write, read):
-        "What the file called `name` holds; made and kept if there is no such file."
+    def once(self, name, make, write, read, report):
+        "What the file called `name` holds; made and kept if there is no such file, with the seconds in `report`."
         from cae.learner import write_whole
         path = self.path(name)
         if path.exists(): return read(path)
         res = make()
-        if self.report: self.note(self.report)                   # first how long it took, which is not to be seen from the file
+        self.note(report)                                        # first how long it took, which is not to be seen from the file
         write_whole(path, write(res))
         return res
 
@@ -433,7 +431,7 @@ def _answers(run, learn, images, model, seed, report):
             card = pd.read_csv(path, index_col=0, float_precision='round_trip')
             return card.assign(source=card.source.fillna(''))
         except (ValueError, AttributeError): raise ValueError(f'{path}: not a report card that discover has left') from None
-    return found, run.once('card.csv', judge, lambda card: card.to_csv(), read)
+    return found, run.once('card.csv', judge, lambda card: card.to_csv(), read, report)
 
 def _refined(rounds):
     "What came of teaching the network its own groups, in words."
@@ -564,7 +562,7 @@ def _finish(run, learn, everything, seed, report, sample=None):
         with _Step(report, 'neighbours') as step: return neighbours(found.latents, n=min(9, len(images) - 1), progress=step.of)[0]
     def measured():
         with _Step(report, 'errors') as step: return reconstruction_error(learn, images, progress=step.of)
-    near, errors = (run.once(name, make, _npy, _read_npy) for name, make in (('neighbours.npy', nearest), ('errors.npy', measured)))
+    near, errors = (run.once(name, make, _npy, _read_npy, report) for name, make in (('neighbours.npy', nearest), ('errors.npy', measured)))
     report |= _figures(images, errors, found) | (dict(sampled=len(images)) if sample is not None else {})
     with whole.no_bar(): report['valid_mse'] = float(whole.validate()[0])
     if sample is not None: _place_rest(run.folder, learn, everything, found, sample, report)
@@ -618,16 +616,18 @@ def _read_for(network, source, how, report):
 # %% ../nbs/11_cli.ipynb #c090000d
 def _check_table(path, begins):
     "Complain if the file at `path`, if there is one, is another than a table that `begins` so."
-    if path.exists() and not path.read_bytes().startswith(begins): raise ValueError(f'{path}: is another table; choose another name with --out')
+    if not path.exists(): return
+    with open(path, 'rb') as f: ours = f.read(len(begins)) == begins
+    if not ours: raise ValueError(f'{path}: is another table; choose another name with --out')
 
-def _beside(out): return out.with_name(f'{out.stem}-skipped.csv')
+def _skipped_beside(out): return out.with_name(f'{out.stem}-skipped.csv')
 
 def _vectors_file(source, out):
     "Where the vectors of `source` go: `out`, or by default a name made of its; a `ValueError` if that cannot be."
     name = Path(source).resolve().name
     out = Path(out or f'{name.removesuffix(".gz").removesuffix(".csv") or "images"}-latents.npy')
     if out.suffix not in ('.npy', '.csv', '.parquet'): raise ValueError(f'{out}: vectors go into a file whose name ends in .npy or .csv, or into a folder of files whose name ends in .parquet')
-    _check_table(_beside(out), b'name,reason\n')
+    _check_table(_skipped_beside(out), b'name,reason\n')
     if out.suffix == '.parquet' and (out.is_file() or out.is_dir() and any(out.iterdir()) and not (out/'_vectors.json').exists() and not (out/'.images').exists()):
         raise ValueError(f'{out}: is something else; choose another name with --out')
     if out.suffix == '.parquet': return out
@@ -640,7 +640,7 @@ def _vectors_file(source, out):
 def _write_vectors(out, images, latents):
     "Leave `latents` in the file `out`, and the names beside it unless they are in it; each file whole."
     from cae.learner import write_whole
-    _write_skipped(_beside(out), images)
+    _write_skipped(_skipped_beside(out), images)
     if out.suffix == '.csv': return write_whole(out, _table(name=images.names, **{f'z{i}': z for i, z in enumerate(latents.T)}))
     write_whole(out.with_suffix('.csv'), _table(name=images.names))
     return write_whole(out, _npy(latents))
@@ -679,7 +679,7 @@ def _write_parts(network, source, how, out, report):
         except ValueError:                                       # the vectors there are of other images, which shall not find these pixels
             shutil.rmtree(out/'.images', ignore_errors=True)
             raise
-        _write_skipped(_beside(out), images)
+        _write_skipped(_skipped_beside(out), images)
         shutil.rmtree(out/'.images', ignore_errors=True)
 
 def vectorize_images(
@@ -944,7 +944,7 @@ def _vectorize(args, tell):
     report = vectorize_images(args.model, args.source, args.out)
     out = Path(report['out'])
     names = f', their names in {out.with_suffix(".csv")}' if out.suffix == '.npy' else ''
-    tell(report, '\n'.join([f'{report["images"]:,} vectors of {report["n_latent"]} numbers are in {out}{names}'] + _say_skipped(report, f'{out.stem}-skipped.csv')))
+    tell(report, '\n'.join([f'{report["images"]:,} vectors of {report["n_latent"]} numbers are in {out}{names}'] + _say_skipped(report, _skipped_beside(out).name)))
 
 def _place(args, tell):
     report = place_images(args.folder, args.source, args.out)

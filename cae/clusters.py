@@ -485,7 +485,7 @@ def _labelled(labels, *of):
     "The rows of `of` whose image has a label, where −1 says that nobody knows it, and those labels."
     labels = np.asarray(labels)
     known = labels >= 0 if labels.dtype.kind in 'if' else np.ones(len(labels), bool)
-    return [np.asarray(a)[known] for a in (*of, labels)]
+    return [np.asarray(a) if known.all() else np.asarray(a)[known] for a in (*of, labels)]
 
 def match_groups(
     true, # the class of each image, −1 where nobody knows it, which is left out; (N,)

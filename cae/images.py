@@ -74,8 +74,8 @@ def _as_bytes(x):
     return np.ascontiguousarray((x * (255 / top)).round().astype(np.uint8))
 
 # %% ../nbs/00_images.ipynb #d24e7dd8
-def _as_labels(labels, classes):
-    "`labels` as int64 (N,), if they are whole numbers from −1 on, and each has a name if there are `classes`; None if nobody knows any."
+def _whole_labels(labels):
+    "`labels` as int64 (N,), if they are whole numbers from −1 on."
     y = np.asarray(labels)
     if y.dtype == object: y = np.array(y.tolist())
     if y.ndim != 1: raise ValueError(f'labels have the shape (N,), not {y.shape}')
@@ -85,6 +85,11 @@ def _as_labels(labels, classes):
     with np.errstate(invalid='ignore'): whole = y.astype(np.int64)
     bad = np.flatnonzero((whole != y) | (whole < -1))
     if len(bad): raise ValueError(f'labels are whole numbers from 0 on, or −1 for none; {len(bad)} of {len(y)} are not, the first is {y[bad[0]]} of image number {bad[0]}')
+    return whole
+
+def _as_labels(labels, classes):
+    "`labels` as `_whole_labels`, if each has a name where there are `classes`; None if nobody knows any."
+    whole = _whole_labels(labels)
     if classes is not None and whole.max(initial=-1) >= len(classes): raise ValueError(f'there are {len(classes)} classes, and no name for the label {whole.max()}')
     return whole if (whole >= 0).any() else None
 

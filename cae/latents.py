@@ -89,7 +89,7 @@ def generate(
     bs:int=1024, # vectors in a batch
 ):
     "Images from latents: float32 (N,C,H,W) in [0, 1], in the network's channels."
-    latents = torch.as_tensor(_as_numpy(latents).astype(np.float32))
+    latents = torch.as_tensor(np.asarray(_as_numpy(latents), dtype=np.float32))
     n = _network(model).n_latent
     if latents.ndim != 2 or latents.shape[1] != n: raise ValueError(f'latents of this network have the shape (N, {n}), not {tuple(latents.shape)}')
     return _over(_network(model), latents, bs, lambda m, z: m.generate(z))

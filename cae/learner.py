@@ -43,6 +43,10 @@ def amp_mode(
     return 'bf16' if tuple(capability) >= (8, 0) else 'fp16'
 
 # %% ../nbs/03_learner.ipynb #9a05b18b
+def _only_looks(learn):
+    "Is nothing learnt now, as while somebody validates? Only an `AutoencoderLearner` says so."
+    return not getattr(learn, 'fitting', True)
+
 class StopAtNaN(Callback):
     "Stop with a `FloatingPointError` at the first loss that is not finite; the network gets back its weights of the last good epoch."
     order = 13      # after `MixedPrecision`, which has to leave its 16 bits before somebody raises an error
@@ -58,7 +62,7 @@ class StopAtNaN(Callback):
     def after_train(self): self.look()                                      # at the last batch once more, which a GPU may only now be done with
 
     def look(self):
-        if not getattr(self.learn, 'fitting', True) or self.loss.detach().isfinite().all() or not hasattr(self, 'good'): return
+        if _only_looks(self.learn) or self.loss.detach().isfinite().all() or not hasattr(self, 'good'): return
         if hasattr(self.learn, 'lr_finder'): raise CancelFitException       # it is meant to go too far, and tidies up by itself
         self.model.load_state_dict(self.good)
         self.opt.clear_state()                                              # whose averages may be no numbers either
@@ -75,10 +79,13 @@ def keep_memory():
     largest = mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)      # older versions keep pieces up to 32 MB
     return bool(largest and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
+def _as_made(model, kind, **arguments):
+    "Has `model` the layers that `kind` makes with these arguments?"
+    with torch.device('meta'): return repr(model) == repr(kind(**arguments))
+
 def _is_first(model):
     "Is `model` the first network, with all its layers and its way through them as they were?"
-    if any('forward' in vars(m) for m in model.modules()): return False
-    with torch.device('meta'): return type(model) is Autoencoder and repr(model) == repr(Autoencoder(model.n_latent))
+    return type(model) is Autoencoder and not any('forward' in vars(m) for m in model.modules()) and _as_made(model, Autoencoder, n_latent=model.n_latent)
 
 def _hooked(layers): return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in layers)
 
@@ -338,7 +345,7 @@ def _unit_variance(m, inp, out):
 class Activations(ActivationStats):
     "`ActivationStats` of the activation functions of a network: mean, spread, share within 0.05 of zero, histogram in [−1, 4]."
     def before_fit(self):
-        if not getattr(self.learn, 'fitting', True): return                # somebody only looks, and what was noted stays
+        if _only_looks(self.learn): return                # somebody only looks, and what was noted stays
         if self.modules is None: vars(self)['modules'] = [m for m in self.model.modules() if isinstance(m, (nn.ReLU, nn.SiLU, nn.Tanh, nn.Sigmoid))]
         super().before_fit()
 
@@ -487,9 +494,9 @@ def save(
     path = _without_ending(path)
     name = type(model).__name__
     if name not in _architectures: raise ValueError(f'{name} is no architecture of this package: {", ".join(_architectures)}')
-    arguments = {k: getattr(model, k) for k in _architectures[name][1]}
-    with torch.device('meta'): plain = _architectures[name][0](**arguments)
-    if repr(model) != repr(plain): raise ValueError(f'this {name} has layers that its arguments do not make, and `load` would give another network; `torch.save(model.state_dict(), …)` keeps the weights')
+    kind, known = _architectures[name]
+    arguments = {k: getattr(model, k) for k in known}
+    if not _as_made(model, kind, **arguments): raise ValueError(f'this {name} has layers that its arguments do not make, and `load` would give another network; `torch.save(model.state_dict(), …)` keeps the weights')
     weights = _weights(model)
     about = dict(format='cae model', written_by=version('cae'), torch=torch.__version__, architecture=name,
                  arguments=arguments, sha256=hashlib.sha256(weights).hexdigest())
@@ -604,7 +611,7 @@ class Resume(Callback):
 
     def idle(self):
         "Is nothing learnt that has to be kept?"
-        return not getattr(self.learn, 'fitting', True) or hasattr(self.learn, 'lr_finder')
+        return _only_looks(self.learn) or hasattr(self.learn, 'lr_finder')
 
     def before_fit(self):
         if self.idle(): return

@@ -16,7 +16,7 @@ from fastprogress.fastprogress import progress_bar
 from matplotlib.textpath import text_to_path
 from openTSNE import TSNE
 from openTSNE.initialization import pca
-from .images import _as_labels, _as_numpy
+from .images import _as_numpy, _whole_labels
 from .latents import _nearest, _on_device, neighbours
 from scipy.ndimage import gaussian_filter
 
@@ -54,6 +54,11 @@ class Map:
     def affinities(self):
         "How much each point counts as a neighbour of each other, by their latents: sparse (N,N), every row sums to 1."
         return _rows_to_one(self.embedding.affinities.P)
+
+def _finite(xy):
+    "`xy`, unless some of it is NaN or infinite: a `ValueError`."
+    if not np.isfinite(xy).all(): raise ValueError('some points of the map are NaN or infinite: the latents are too far from each other, or it began so')
+    return xy
 
 def _rows_to_one(p): return (sp.diags(1/np.asarray(p.sum(1)).ravel()) @ p).tocsr()
 
@@ -138,9 +143,7 @@ def fit_map(
     with _steps(progress, early + n_iter, before=min(100, len(latents)//100)) as told, nullcontext() if start is None else _unwarned():       # to look up neighbours takes about so many
         tsne = TSNE(perplexity=perplexity, early_exaggeration_iter=early, n_iter=n_iter, neighbors='exact' if len(latents) <= 100_000 else 'auto',
                     exaggeration=exaggeration, random_state=seed, n_jobs=n_jobs, initialization=first, **told)
-        res = tsne.fit(latents)
-    if not np.isfinite(res).all(): raise ValueError('some points of the map are NaN or infinite: the latents are too far from each other, or it began so')
-    return Map(res)
+        return Map(_finite(tsne.fit(latents)))
 
 # %% ../nbs/05_maps.ipynb #dccb0f3a
 group_colors = ['#332288', '#cc6677', '#117733', '#88ccee', '#ee7733', '#882255', '#44aa99', '#ddcc77', '#999933', '#aa4499']
@@ -191,9 +194,8 @@ def plot_map(
 ):
     "The map as a picture, each group in its own colour with its name beside its points."
     xy = themap.xy if isinstance(themap, Map) else np.asarray(themap)
-    if labels is not None and len(labels) != len(xy): raise ValueError(f'{len(xy)} points need {len(xy)} labels, not {len(labels)}')
-    labels = None if labels is None else _as_labels(labels, None)
-    if labels is None: labels = np.full(len(xy), -1)                           # they may all be −1
+    labels = _whole_labels(np.full(len(xy), -1) if labels is None else labels)
+    if len(labels) != len(xy): raise ValueError(f'{len(xy)} points need {len(xy)} labels, not {len(labels)}')
     if ax is None: ax = plt.subplots(figsize=(8, 8))[1]
     present = np.unique(labels)
     palette = mpl.colors.to_rgba_array([group_color(l) for l in present])
@@ -232,9 +234,8 @@ class NearestMap(Map):
         n:int=5, # neighbours that say where a new point belongs, an odd number
         method:str=None, # that `pulled` uses, as for `fit_map`
     ):
-        xy, latents = np.asarray(xy, dtype=np.float32), _check(latents, 1)
+        xy, latents = _finite(np.asarray(xy, dtype=np.float32)), _check(latents, 1)
         if xy.shape != (len(latents), 2): raise ValueError(f'{len(latents)} latents need places of the shape ({len(latents)}, 2), not {xy.shape}')
-        if not np.isfinite(xy).all(): raise ValueError('some of the places on the map are NaN or infinite: the latents are too far from each other, or it began so')
         self.latents, self.xy, self.n, self.method = latents, xy - (xy.max(0) + xy.min(0))/2, min(n, len(xy)), method
 
     def transform(self,
