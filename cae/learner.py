@@ -154,8 +154,8 @@ class AutoencoderLearner(Learner):
         if self.grads is None: return super()._backward()
         for p, g in self.grads: p.grad = g
 
-    def _call_one(self, event_name):
-        for cb in self.cbs.sorted('order'):
+    def __call__(self, event_name):
+        for cb in sorted(self.cbs, key=lambda cb: cb.order):
             if event_name not in _inner_loop or hasattr(type(cb), event_name) or event_name in vars(cb): cb(event_name)
 
 # %% ../nbs/03_learner.ipynb #5d0a77c2
