@@ -31,7 +31,7 @@ notebooks: $(VENV)/done          ## run every notebook in place, so that the com
 	$(BIN)/nbdev-clean
 	$(BIN)/python tools/readme.py
 
-bench: $(VENV)/done              ## every measurement, two hours and a quarter on two cores; some of them: make bench ONLY='Discovery, The page'
+bench: $(VENV)/done              ## every measurement, three hours on two cores; some of them: make bench ONLY='Discovery, The page'
 	$(BIN)/python tools/bench.py "$(ONLY)"
 	$(BIN)/nbdev-clean
 

@@ -452,6 +452,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'cae.learner.AutoencoderLearner': ('learner.html#autoencoderlearner', 'cae/learner.py'),
                              'cae.learner.AutoencoderLearner.__call__': ('learner.html#autoencoderlearner.__call__', 'cae/learner.py'),
                              'cae.learner.AutoencoderLearner._backward': ('learner.html#autoencoderlearner._backward', 'cae/learner.py'),
+                             'cae.learner.AutoencoderLearner._call_one': ('learner.html#autoencoderlearner._call_one', 'cae/learner.py'),
                              'cae.learner.AutoencoderLearner._do_fit': ('learner.html#autoencoderlearner._do_fit', 'cae/learner.py'),
                              'cae.learner.AutoencoderLearner._do_one_batch': ( 'learner.html#autoencoderlearner._do_one_batch',
                                                                                'cae/learner.py'),

@@ -155,6 +155,10 @@ class AutoencoderLearner(Learner):
         for p, g in self.grads: p.grad = g
 
     def __call__(self, event_name):
+        if isinstance(event_name, str): self._call_one(event_name)          # the short way; `validate` hands over several
+        else: super().__call__(event_name)
+
+    def _call_one(self, event_name):
         for cb in sorted(self.cbs, key=lambda cb: cb.order):
             if event_name not in _inner_loop or hasattr(type(cb), event_name) or event_name in vars(cb): cb(event_name)
 
