@@ -39,7 +39,7 @@ class Bands:
             raise ValueError(f'distances along a path are finite and grow; these go from {d[0]} to {d[-1]}')
         self.ticks = list(self.ticks)
 
-    def __repr__(self): return f'Bands: {self.name or "unnamed"}, {len(self.energies)} bands at {len(self.distance)} k-points'
+    def __repr__(self): return f'Bands: {self.name or "unnamed"}, {len(self.energies)} band{"s"*(len(self.energies) > 1)} at {len(self.distance)} k-points'
 
 # %% ../nbs/08_bands.ipynb #e2ba7e72
 def _pieces(bands):
@@ -53,7 +53,7 @@ def plot_bands(
     color:str='#332288', # of the curves
     ax=None, # matplotlib axes to draw on; default new ones
 ):
-    "The band structure as a figure for people: the special points along the path, the Fermi level dashed."
+    "The band structure as a figure for people: the special points along the path, the Fermi level dashed; returns the axes."
     if ax is None: ax = plt.subplots(figsize=(5, 4))[1]
     for s in _pieces(bands): ax.plot(bands.distance[s], bands.energies[:, s].T, color=color, lw=1.5)
     for x, _ in bands.ticks: ax.axvline(x, color='.8', lw=.8, zorder=0)
@@ -146,7 +146,7 @@ def _unfolded(raw):
 
 def read_bands(
     source, # pymatgen's JSON or VASP's EIGENVAL, gzipped or not; or a dict as pymatgen writes it
-    efermi:float=None, # Fermi level in eV, in the place of the file's own
+    efermi:float=None, # Fermi level in eV, in the place of the file's own; an EIGENVAL has none and needs it
     name:str=None, # of the material; default the file's, or its folder's for an EIGENVAL
 ):
     "The `Bands` in a file or dict; a `ValueError` of one line names the file and what is wrong with it."
@@ -232,9 +232,13 @@ class Lattice:
     told:list = () # nearest neighbours: (i, j, cells along each edge from i to j); default all pairs at the smallest distance
 
     @property
-    def cell(self): return np.array([[1, 0], [0, 1]] if self.shape == 'square' else [[1, 0], [.5, .75**.5]])
+    def cell(self):
+        "The two edges of the cell as rows, (2,2)."
+        return np.array([[1, 0], [0, 1]] if self.shape == 'square' else [[1, 0], [.5, .75**.5]])
     @property
-    def reciprocal(self): return 2*np.pi*np.linalg.inv(self.cell).T
+    def reciprocal(self):
+        "The two edges of the reciprocal cell as rows, (2,2), with the factor 2π."
+        return 2*np.pi*np.linalg.inv(self.cell).T
     @property
     def corners(self):
         "Names and wave vectors (4,2) of the corners of the walk."
@@ -279,7 +283,7 @@ def hamiltonian(
     t2=0., # eV for a hop to a second-nearest neighbour
     onsite=0., # eV for sitting on a B atom; on an A atom it is 0
 ):
-    "Tight-binding matrices complex (m,n_k,n,n), their eigenvalues the energies in eV (Slater and Koster 1954)."
+    "Tight-binding matrices complex (m,n_k,n,n), with −`t` for each hop; their eigenvalues are the energies in eV (Slater and Koster 1954)."
     n = len(lattice.sites)
     parts = np.zeros((3, len(k), n, n), complex)
     for part, some in zip(parts, bonds(lattice)):
@@ -315,15 +319,15 @@ def lattice_bands(
     t:float=1., # eV for a hop to a nearest neighbour
     t2:float=0., # eV for a hop to a second-nearest neighbour
     onsite:float=0., # eV for sitting on a B atom
-    electrons:int=None, # in a cell, which set the Fermi level; default one for each atom, half of what there is room for
+    electrons:int=None, # in a cell, which set the Fermi level, more than 0 and fewer than two for each atom; default one for each atom, half of what there is room for
     n_k:int=120, # k-points along the path, about
 ):
     "The `Bands` of a material on one of the nine lattices, along Γ–X–M–Γ or Γ–K–M–Γ."
     if name not in lattices: raise ValueError(f'the lattices are {", ".join(lattices)}; {name!r} is none of them')
     n = len(lattices[name].sites)
     electrons = n if electrons is None else electrons
-    if not 0 < electrons < 2*n: raise ValueError(f'{n} atoms have between 0 and {2*n} electrons, not {electrons}')
-    d, e, ticks = _solve(lattices[name], np.array([electrons]), n_k, t=t, t2=t2, onsite=onsite)
+    if not (0 < electrons < 2*n and electrons % 1 == 0): raise ValueError(f'{n} atoms have a whole number of electrons between 0 and {2*n}, not {electrons}')
+    d, e, ticks = _solve(lattices[name], np.array([int(electrons)]), n_k, t=t, t2=t2, onsite=onsite)
     return Bands(d, e[0], ticks, name)
 
 # %% ../nbs/08_bands.ipynb #8342658d

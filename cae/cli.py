@@ -453,19 +453,19 @@ def _asked(model, n_latent, epochs, seed, sample, lessons):
 def discover_images(
     source='mnist', # 'mnist', a folder of pictures or of IDX files, a Kaggle CSV, or an IDX file
     out='out', # folder for the answers, made if it is not there
-    model:str='resnet', # the network: 'resnet' for any size, or 'seed', the one of the first story
-    n_latent:int=None, # length of the latent vector; default by `plan`, 128 for the seed
-    epochs:int=None, # default by `plan`
+    model:str='resnet', # the network: 'resnet' (`ResNetAutoencoder`) for any size, or 'seed' (`Autoencoder`) for 28×28
+    n_latent:int=None, # length of the latent vector; default by `plan`: 64, fewer for tiny images, 128 for 'seed'
+    epochs:int=None, # passes over the images; default by `plan`
     seed:int=42, # of everything that is random
     anew:bool=False, # begin anew, whatever the folder holds? Otherwise a run that was cut off goes on, and one that is finished is left as it is
-    sample:int=100_000, # of more images than this so many are drawn by chance for map and groups, and the rest is placed among them
-    memory:float=None, # gigabytes that decoded pictures of a folder may take; default as many as they need. Otherwise they live in a file in `out` until the run is finished
-    lessons:int=None, # how often the groups teach the network at most, 0 or more; default once, and never for the seed
+    sample:int=100_000, # with more images than this, so many are drawn at random for map and groups, and the rest is placed among them
+    memory:float=None, # gigabytes that decoded pictures of a folder may take; default as many as they need; if it is given, they live in a file in `out` until the run is finished
+    lessons:int=None, # how often, at most, the groups teach the network, 0 or more; default once, and never for the network 'seed'
 ):
-    "The whole job on the images of `source`; everything is left in `out`, and the report is returned as a dict. A `ValueError` if `out` holds another run."
+    "Train, vectorize, map and group the images of `source`; everything is left in `out`, and the report is returned as a dict. A `ValueError` if `out` holds another run."
     if sample < 10: raise ValueError(f'a map needs a sample of at least 10 images, not {sample}')
     if lessons and lessons < 0: raise ValueError(f'lessons are 0 or more, not {lessons}')
-    if lessons and model == 'seed': raise ValueError('the seed is left plain; lessons are for resnet')
+    if lessons and model == 'seed': raise ValueError("the network 'seed' is left plain; lessons are for 'resnet'")
     _check_places(source, out)
     asked = _asked(model, n_latent, epochs, seed, sample, lessons)
     run, _Run.at_work = _Run(out, asked), None
@@ -685,7 +685,7 @@ def _write_parts(network, source, how, out, report):
 def vectorize_images(
     model, # a network kept by `save`, with or without an ending; or the folder of a run
     source, # 'mnist', a folder of pictures or of IDX files, a Kaggle CSV, or an IDX file
-    out=None, # file for the vectors, .npy with the names in a .csv beside it, or .csv with both, or a folder .parquet for what does not fit in memory; default named after `source`
+    out=None, # file for the vectors, .npy with the names in a .csv beside it, or .csv with both, or a folder .parquet for what does not fit in memory; default named after `source`, 'new-latents.npy' for the folder new, in the working folder
 ):
     "The latents of the images of `source`, left in `out`: float32 (N,n_latent). The report is returned as a dict."
     stem, out = _stem(model), _vectors_file(source, out)
@@ -783,7 +783,7 @@ def _check_placed(out):
     if (out/'placed.png').exists() and not (out/'placed.csv').exists(): raise ValueError(f'{out/"placed.png"}: is not a picture that place has left, or the table beside it is gone; choose another folder with --out')
 
 def place_images(
-    folder, # what `discover` left
+    folder, # what `discover_images` (the command `cae discover`) has left
     source, # new images: a folder of pictures or of IDX files, a Kaggle CSV, an IDX file, or 'mnist'
     out=None, # folder for the answers; default `placed` in `folder`
 ):
@@ -850,7 +850,7 @@ def _open(address):
     if screen: threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
 
 def serve(
-    folder, # what `discover` left, with a map.html in it
+    folder, # what `discover_images` (the command `cae discover`) has left, with a map.html in it
     port:int=None, # default 8123, or any that is free if it is not
     browser:bool=True, # open the page in a browser?
     told=print, # what is called with the page's address as soon as it answers
@@ -909,7 +909,7 @@ def _help(name, about): return dict(description=about, epilog=f'{_examples[name]
 def _add(sub, name, about, run):
     "A command, which `run(args, tell)` does, with the options that all have."
     p = sub.add_parser(name, help=about.split(';')[0], **_help(name, about[0].upper() + about[1:] + '.'))
-    p.add_argument('--quiet', action='store_true', help='say nothing but what is wrong')
+    p.add_argument('--quiet', action='store_true', help='say nothing but what is wrong, and with --json the report')
     p.add_argument('--json', action='store_true', help='say the report as one JSON object on standard output; steps go to the error stream')
     p.set_defaults(run=run)
     return p
@@ -973,19 +973,19 @@ def _parser():
     d.add_argument('--epochs', type=_whole_number(1), metavar='N', help='passes over the images (default: 5, 8 for seed, more where there are few)')
     d.add_argument('--lessons', type=_whole_number(0), metavar='N', help='how often the groups teach the network and are found again (default: 1; none for seed); more of them settle more of the unsure images')
     d.add_argument('--seed', type=_whole_number(0), default=42, metavar='N', help='of everything that is random (default: 42)')
-    d.add_argument('--sample', type=_whole_number(10), default=100_000, metavar='N', help='of more images than N, map and groups are those of N drawn by chance, and the rest is placed (default: 100000)')
-    d.add_argument('--memory', type=_gigabytes, metavar='GB', help='how much decoded pictures of a folder may take; they live in a file in DIR until all is done (default: all in memory)')
+    d.add_argument('--sample', type=_whole_number(10), default=100_000, metavar='N', help='with more than N images, map and groups are made from N drawn at random, and the rest is placed (default: 100000)')
+    d.add_argument('--memory', type=_gigabytes, metavar='GB', help='how much memory the decoded pictures of a folder may take; they live in a file in DIR until all is done (default: all in memory)')
     d.add_argument('--anew', action='store_true', help='begin anew, whatever DIR holds; otherwise a run that was cut off goes on')
     _add_others(sub)
     return p
 
 def _add_others(sub):
     "The commands for what `discover` left."
-    v = _add(sub, 'vectorize', 'the vectors of images, by a network that has learnt; a folder of pictures is read as that of the run that it is from', _vectorize)
-    v.add_argument('model', metavar='MODEL', help='a network that was kept, DIR/model say, with or without an ending; or DIR')
+    v = _add(sub, 'vectorize', 'the vectors of images, by a network that has learnt; a folder of pictures is read as the run that trained the network read its own', _vectorize)
+    v.add_argument('model', metavar='MODEL', help='a saved network, say DIR/model, with or without an ending; or DIR, the folder of the run')
     v.add_argument('source', metavar='IMAGES', help=_sources)
     v.add_argument('--out', metavar='FILE', help='.npy, with the names in a .csv beside it, or .csv with both, or .parquet, a folder of files made one after the other (default: IMAGES-latents.npy)')
-    p = _add(sub, 'place', 'new images on the map of a run and into its groups; the map stays as it is', _place)
+    p = _add(sub, 'place', 'put new images on the map of a run and into its groups; the map stays as it is', _place)
     p.add_argument('folder', metavar='DIR', help='folder that discover has left')
     p.add_argument('source', metavar='NEW_IMAGES', help=_sources)
     p.add_argument('--out', metavar='DIR', help='folder for placed.csv and placed.png (default: placed, in the first DIR)')
@@ -1079,7 +1079,7 @@ def _do(argv):
             return 1
         except (MemoryError, RuntimeError) as e:
             if not _is_memory(e): raise
-            _error('there is not enough memory' + '; with --memory the pictures of a folder need no more than is said'*(args.command == 'discover'))
+            _error('there is not enough memory' + '; with --memory GB the decoded pictures of a folder take no more than that'*(args.command == 'discover'))
             return 1
 
 def _is_memory(e):
@@ -1094,7 +1094,7 @@ def _unheard():
 def main(
     argv:list=None, # the words after `cae`; default those typed
 ):
-    "The command `cae`; returns its exit code."
+    "The command `cae`; returns its exit code, except that argparse raises a `SystemExit` after --help and for wrong options."
     came = []
     if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='replace')         # what a terminal has no letter for becomes a ?
     try:

@@ -40,10 +40,10 @@ from fastcore.foundation import L
 # %% ../nbs/06_clusters.ipynb #704c3478
 def landscape(
     xy, # points on a map, (N,2)
-    bins:int=200, # fields of the grid along its longer side
-    width:float=None, # of the smoothing, as a share of that side; default 0.023, for fewer than 1,000 points wider by the sixth root of 1,000 over their number
+    bins:int=200, # fields of the grid along each side
+    width:float=None, # of the smoothing, a Gaussian's standard deviation as a share of that side; default 0.023, for fewer than 1,000 points wider by the sixth root of 1,000 over their number
 ):
-    "The density of points on a square grid around the map, (bins,bins), and the field of each point as an index into it, (N,)."
+    "The density of points on a square grid around the map, float (bins,bins), and the field of each point as an index into its `.ravel()`, int (N,)."
     xy = np.asarray(xy)
     width = width or .023*max(1, 1000/len(xy))**(1/6)
     side = max(np.ptp(xy, axis=0).max(), 1e-9)*(1 + 6*width)                  # with a margin for the smoothing
@@ -58,7 +58,7 @@ def hills(
     rise:float=.4, # how far a hill must stand out above its saddle, as a share of its own height
     floor:float=1e-3, # what is lower than this share of the highest summit belongs to no hill
 ):
-    "The hill of each field, a number for each hill, −1 for none: (H,W). Persistence-based (Chazal and others 2013)."
+    "The hill of each field, a number for each hill (in no order, with gaps), −1 for none: int (H,W). Persistence-based (Chazal and others 2013)."
     padded = np.pad(density, 1)
     high, w = padded.ravel(), padded.shape[1]
     around = [-w - 1, -w, -w + 1, -1, 1, w - 1, w, w + 1]
@@ -92,12 +92,17 @@ class Groups:
     def __repr__(self):
         return f'Groups: {self.n_clusters} in {len(self):,} images, {np.mean(self.labels < 0):.1%} in none'
 
+    def _members(self, group):
+        i = np.flatnonzero(self.labels == group)
+        if group < 0 or not len(i): raise ValueError(f'there is no group {group!r}; the groups are 0 to {self.n_clusters - 1}')
+        return i
+
     def typical(self,
         group:int, # its number
         n:int=10, # how many
     ):
         "Indices of the `n` members nearest to the average of their group, nearest first."
-        i = np.flatnonzero(self.labels == group)
+        i = self._members(group)
         return i[self._far(i, self.latents[i].mean(0)).argsort(kind='stable')[:n]]
 
     def sorts(self,
@@ -105,7 +110,7 @@ class Groups:
         n:int=10, # how many
     ):
         "Indices of `n` members that together show what there is in their group: the middle one of each of `n` parts (k-means, Lloyd 1982) of at most 2,000."
-        i = np.flatnonzero(self.labels == group)
+        i = self._members(group)
         i = i[_evenly(len(i), 2000)]
         _, one_of_each = np.unique(self.latents[i], axis=0, return_index=True)
         if len(one_of_each) <= n: return i[one_of_each]
@@ -120,15 +125,15 @@ class Groups:
         n:int=5, # how many
     ):
         "Indices of the `n` images whose membership is least sure, the least first."
-        i = np.arange(len(self)) if group is None else np.flatnonzero(self.labels == group)
+        i = np.arange(len(self)) if group is None else self._members(group)
         return i[self.confidence[i].argsort(kind='stable')[:n]]
 
     def predict(self,
         latents, # new ones, (M,n_latent)
         k:int=10, # how many of the known images have a say
-        far:float=1.5, # too far is an image whose nearest known one is more than so many times as far off as the `k`-th neighbour of 999 in 1,000 known images; `None`: nothing is
+        far:float=1.5, # an image is too far off if its nearest known one is more than so many times as far as 999 in 1,000 known images have their `k`-th neighbour; `None`: no image is
     ):
-        "The group of each new image by vote of its nearest known ones: int (M,), −1 where as many are in none as in any group, or all are too far."
+        "The group of each new image by vote of its nearest known ones: int (M,), −1 where at least as many of these are in none as in any group, or all are too far off."
         latents, k = _check_new(latents, self.latents.shape[1]), min(k, len(self) - 1)
         vote = KNeighborsClassifier(k).fit(self.latents, self.labels)
         res = vote.predict(latents)
@@ -185,12 +190,12 @@ def _vote(affinities, labels):
 def discover(
     latents, # (N,n_latent), or any other vectors, N at least 10
     themap=None, # their `Map`, if there is one already; default a new one
-    min_size:int=None, # how few images make a group; default 0.5 % of them, at least 5
-    inside:float=.75, # of its members' neighbours a group must have at least this share; otherwise it is joined to the next
+    min_size:int=None, # how many images a group needs; default 0.5 % of all, at least 5
+    inside:float=.75, # the share of its members' neighbours that a group must have in itself; otherwise it is joined to another
     seed:int=42, # for the map
     progress=noop, # wraps the steps of pulling the map together, as `tqdm` does; default nothing is shown. (A new map shows its own bar.)
 ):
-    "`Groups`: the hills of the map's density (Chazal and others 2013); how many is not asked. Largest group first."
+    "`Groups`: the hills of the map's density (Chazal and others 2013), however many there are, largest first; each image goes where most of its neighbours are, and their share is its confidence."
     latents = _check(latents, 10)
     if themap is None: themap = fit_map(latents, seed=seed)
     if len(themap) != len(latents): raise ValueError(f'the map has {len(themap)} points for {len(latents)} latents')
@@ -262,6 +267,10 @@ def _teach(learn, groups, epochs, weight, seed, progress=noop, cbs=()):
     if 'augment' in mine: mine['augment'].set_state(its['augment'].get_state())              # the next lesson distorts in other ways
 
 # %% ../nbs/06_clusters.ipynb #0a694d8c
+def _check_number(images, found):
+    "Complain if these are not the groups of so many images."
+    if len(found) != len(images): raise ValueError(f'{len(found)} images in groups for {len(images)} images')
+
 def _held_back(found, sure, idxs, seed):
     "Which images are taught, of those at `idxs` that are learnt from, and which of the sure ones are kept for the test: two masks (N,)."
     able = np.zeros(len(found), bool)
@@ -330,15 +339,15 @@ def refine(
     sure:float=.9, # the `confidence` from which on an image teaches
     enough:float=.75, # the share of images that must be sure before they teach the others
     worth:float=.4, # the share of the unsure images that the first lesson has to settle to be kept; a later one has to settle some
-    weight:float=.03, # of telling groups, against the squared error
+    weight:float=.03, # of the loss for telling groups apart, against the squared error
     seed:int=42, # of what is random
     progress=noop, # wraps thousandths of the work, as `tqdm` does; default nothing is shown
     begin:int=0, # the round to begin with, if some were done before an interruption
     cbs=None, # a function of the round's number that gives the fastai callbacks for its training, `Resume` say
     after=noop, # is called with the `Groups` after each round that was kept
 ):
-    "`Groups` found again with a network taught by the sure ones; where that is not worth it network and groups stay as they are, and the last of `.rounds` says why."
-    if len(found) != len(images): raise ValueError(f'{len(found)} images in groups for {len(images)} images')
+    "`Groups` found again after the sure images taught the network (self-training, Lee 2013); where that is not worth it, network and groups stay as they are, and the last of `.rounds` says why."
+    _check_number(images, found)
     epochs, jobs = epochs or max(3, -(-900//max(len(learn.dls.train), 1))), _shares(progress, *[1]*rounds)
     for r, job in list(enumerate(jobs))[begin:]:
         seed_now = (seed + r) % 2**32                    # the largest that NumPy takes is one less
@@ -380,7 +389,7 @@ def save_groups(
 def load_groups(
     path, # of a file by `save_groups`
 ):
-    "The `Groups` kept there, and the other arrays kept with them, a dict; a `ValueError` if the file is something else."
+    "The `Groups` kept there, their map a `NearestMap` now, and the other arrays kept with them, a dict; a `ValueError` if the file is something else."
     about, x = _read_noted(path, 'np', 'about', _about_groups, 'groups kept by save_groups')
     try:
         latents, xy, labels, confidence, *p = (x.pop(k) for k in ('latents', 'xy', 'labels', 'confidence', 'p_data', 'p_indices', 'p_indptr'))
@@ -400,11 +409,12 @@ def contact_sheet(
     found, # its `Groups`
     names=None, # what they are called: list, or dict by number; default their numbers
     n:int=5, # members of each group that are most typical
-    n_sorts:int=9, # that show what else there is in it
-    n_unsure:int=5, # that are least sure to belong
+    n_sorts:int=9, # members that show what else there is in it
+    n_unsure:int=5, # members whose place in it is least sure
     scale:float=.55, # inches for an image
 ):
     "A picture with a row for each group: its number or name and size, typical members, all sorts, and those least sure; returns the axes."
+    _check_number(images, found)
     rows = max(found.n_clusters, 1)
     widths = [n, n_sorts, n_unsure]
     fig, axs = plt.subplots(rows, 3, figsize=(sum(widths)*scale + 2.5, rows*scale + .5), width_ratios=widths, squeeze=False,
@@ -426,6 +436,7 @@ def show_unsure(
     scale:float=1.6, # inches for an image
 ):
     "The `n` images of the whole collection that fit worst anywhere, each with its name, group and confidence; returns the axes."
+    _check_number(images, found)
     fig, axs = plt.subplots(1, n, figsize=(n*scale, scale*1.35), squeeze=False)
     for ax in axs[0]: ax.axis('off')
     for ax, i in zip(axs[0], found.unsure(n=n)):
@@ -440,7 +451,7 @@ class Named:
     "Groups with names: `.labels` (N,) str, '' for an image in none."
     def __init__(self,
         found, # `Groups`
-        names, # what each is called: list, or dict by number
+        names, # what each is called: list, or dict by number; one that is left out is 'group 3', say
     ):
         if not isinstance(names, dict): names = dict(enumerate(names))
         wrong = [g for g in names if g not in range(found.n_clusters)]
@@ -470,7 +481,7 @@ class Named:
         path, # of the table
         latents=None, # of Kaggle's test images, (M,n_latent); default these groups' own images are the test images
     ):
-        "Write what Kaggle's digit-recognizer asks for, `ImageId,Label` from 1 on; every image gets the name that its ten nearest vote for."
+        "Write what Kaggle's digit-recognizer asks for, `ImageId,Label` from 1 on; every image gets the name that its ten nearest grouped ones vote for; returns the path. A `ValueError` if a name is no digit."
         known = self.found.labels >= 0
         odd = [n for n in self.names.values() if n not in list('0123456789')]
         if odd: raise ValueError(f'Kaggle expects the digits 0 to 9 as labels, not {odd[0]!r}')
@@ -488,8 +499,8 @@ def _labelled(labels, *of):
     return [np.asarray(a) if known.all() else np.asarray(a)[known] for a in (*of, labels)]
 
 def match_groups(
-    true, # the class of each image, −1 where nobody knows it, which is left out; (N,)
-    found, # the group of each image, −1 for none; (N,)
+    true, # the class of each image, a number or a name, −1 where nobody knows it, which is left out; (N,)
+    found, # the group of each image, −1 for none, as in `Groups.labels`; (N,)
 ):
     "The best one-to-one matching as a dict group → class (the Hungarian method: Kuhn 1955)."
     true, found = np.asarray(true), np.asarray(found)
@@ -497,26 +508,26 @@ def match_groups(
     found, true = _labelled(true, found)
     classes, groups = np.unique(true), np.unique(found[found >= 0])
     table = np.array([[np.sum((found == g) & (true == c)) for c in classes] for g in groups]).reshape(len(groups), len(classes))
-    return {int(groups[i]): int(classes[j]) for i, j in zip(*linear_sum_assignment(-table))}
+    return {groups[i].item(): classes.tolist()[j] for i, j in zip(*linear_sum_assignment(-table))}
 
 def clustering_accuracy(
-    true, # the class of each image, −1 where nobody knows it, which is left out; (N,)
-    found, # the group of each image, −1 for none; (N,)
+    true, # the class of each image, a number or a name, −1 where nobody knows it, which is left out; (N,)
+    found, # the group of each image, −1 for none, as in `Groups.labels`; (N,)
 ):
-    "Share of images in [0, 1] whose group is the one matched with their class; in none or in a spare group is wrong."
+    "Share in [0, 1] of the images whose group is matched with their class (Yang and others 2010); one in none or in a spare group counts as wrong. NaN if no class is known."
     match = match_groups(true, found)
     found, true = _labelled(true, found)
-    return float(np.mean([match.get(int(g), None) == int(c) for g, c in zip(found, true)])) if len(true) else np.nan
+    return float(np.mean([match.get(g) == c for g, c in zip(found.tolist(), true.tolist())])) if len(true) else np.nan
 
 # %% ../nbs/06_clusters.ipynb #4a182ba0
 def knn_accuracy(
     x, # vectors or points on a map, (N,d)
-    labels, # class of each, −1 where nobody knows it, which is left out here and below; (N,)
+    labels, # class of each, −1 where nobody knows it, which is left out, as in `new_labels`; (N,)
     new_x=None, # others to be judged by their neighbours among `x`, (M,d); default each of `x` by the rest
     new_labels=None, # class of each of those, (M,)
     k:int=10, # how many neighbours vote
 ):
-    "The share in [0, 1] whose class wins the vote of its `k` nearest neighbours; nobody votes for himself."
+    "The share in [0, 1] whose class wins the vote of its `k` nearest neighbours (Cover and Hart 1967); nobody votes for himself."
     x, labels = _labelled(labels, x)
     if new_x is not None: new_x, new_labels = _labelled(new_labels, new_x)
     if new_x is not None: return float(KNeighborsClassifier(k).fit(x, labels).score(new_x, new_labels))
@@ -528,7 +539,7 @@ def knn_accuracy(
 
 def linear_probe(
     x, # vectors to learn from, (N,d)
-    labels, # class of each, −1 where nobody knows it, which is left out here and below; (N,)
+    labels, # class of each, −1 where nobody knows it, which is left out, as in `new_labels`; (N,)
     new_x, # vectors to test on, (M,d)
     new_labels, # class of each of those, (M,)
 ):
@@ -606,10 +617,10 @@ def report_card(
     seed:int=42, # for the choice and the maps
     progress=noop, # wraps thousandths of the work, as `tqdm` does; default nothing is shown
 ):
-    "A table: a row for each measure, a column for the network's vectors, PCA's and raw pixels, one for `found` as it is, and the source."
+    "A pandas table with a row for each measure: `network`, `PCA` (as many numbers) and `pixels` are judged alike, `all images` is `found` as it is, `source` where the measure comes from; NaN where it was not taken."
     latents = _check(latents, 1)
     if len(latents) != len(images): raise ValueError(f'{len(latents)} latents for {len(images)} images')
-    if found is not None and len(found) != len(images): raise ValueError(f'{len(found)} images in groups for {len(images)} images')
+    if found is not None: _check_number(images, found)
     some = np.random.default_rng(seed).permutation(len(images))[:n]
     judged, latents = images[some], latents[some]
     flat = judged.pixels.reshape(len(judged), -1)/np.float32(255)
@@ -631,11 +642,11 @@ def _of_all(found, labels):
 # %% ../nbs/06_clusters.ipynb #6f6df266
 def plot_confusion(
     true, # the class of each image, (N,); those where it is −1, because nobody knows it, are left out
-    found, # the group of each image, −1 for none; (N,)
+    found, # the group of each image, −1 for none, as in `Groups.labels`; (N,)
     classes=None, # what the classes are called; default their numbers
     ax=None, # matplotlib axes to draw on; default new ones
 ):
-    "How many of each class are in each group, as a picture; groups in the order of the classes they are matched with. Numbers are written where there are at most sixty of either."
+    "How many of each class are in each group, as a picture; groups in the order of the classes they are matched with. Numbers are written where there are at most sixty of each. Returns the axes."
     if len(true) == len(found): found, true = _labelled(np.asarray(true), np.asarray(found))
     match, present = match_groups(true, found), list(np.unique(true))
     groups = sorted(np.unique(found).tolist(), key=lambda g: (g < 0, match.get(g, np.inf), g))

@@ -67,7 +67,7 @@ def export_onnx(
     path, # of the file, 'encoder.onnx' say
     part:str='encoder', # 'encoder': images → latents; 'decoder': latents → images; 'autoencoder': images → reproductions
 ):
-    "Write a part of `model` as an ONNX file for float32 batches of any length, images in [0, 1], (N,C,H,W); returns its path."
+    "Write a part of `model` as an ONNX file for float32 batches of any length, images in [0, 1], (N,C,H,W); returns its path. Needs onnx and onnxscript (`cae[onnx]`)."
     if part not in _parts: raise ValueError(f"the parts of a network are 'encoder', 'decoder' and 'autoencoder', not {part!r}")
     if not Path(path).parent.is_dir(): raise ValueError(f'{path}: there is no such folder')
     for package in ('onnx', 'onnxscript'): _needs('export_onnx', package, package, 'onnx')
@@ -123,12 +123,12 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     """An autoencoder as a transformer for scikit-learn: images, or rows of any numbers, to float32 (N,n_latent) and back.
 
     `X` is an `Images`, an array (N,C,H,W), (N,H,W) or (N,H,W,C), or a table (N,n_features), whose rows are pictures if `size` is given. After `fit`,
-    `model_` is the network; to keep it in a file, `save(t.model_, path)`: a pickle of the whole can be made, but is a program to whoever loads it."""
+    `model_` is the network; `save(t.model_, path)` keeps it in a file. The whole can be pickled, too, but a pickle can run any program when it is loaded."""
     def __init__(self,
-        n_latent=None, # numbers for an image; default by `plan`, 128 for the seed
+        n_latent=None, # numbers for an image; default by `plan`, 128 for the model 'seed'
         size=None, # of the picture in a row of a table: a number, or (height, width); default: rows are no pictures
         channels=1, # of the picture in a row of a table
-        model='resnet', # the network: 'resnet' for any size, or 'seed', the one of the first story, for 28×28
+        model='resnet', # the network: 'resnet' (`ResNetAutoencoder`) for any size, or 'seed' (`Autoencoder`) for 28×28
         epochs=None, # passes over the images; default by `plan`
         seed=42, # of everything that is random
     ):
@@ -155,13 +155,13 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         "The latents of `X`: float32 (N,n_latent)."
         check_is_fitted(self)
         X, shape = _as_rows(X)
-        if None not in (shape, self.shape_) and _chw(shape) != _chw(self.shape_): raise ValueError(f'learnt were images of the shape {self.shape_}, these have {shape}')
+        if None not in (shape, self.shape_) and _chw(shape) != _chw(self.shape_): raise ValueError(f'images of the shape {self.shape_} were learnt, these have {shape}')
         X = validate_data(self, X, reset=False)
         if shape is None and _channels_last(self.shape_ or ()): X = _as_rows(X.reshape(-1, *self.shape_))[0]
         return vectorize(self.model_, self._images(X, 64), bs=64)[:len(X)]
 
     def inverse_transform(self, X):
-        "The images, in the shape and on the scale of those in `fit`, that belong to the latents `X` (N,n_latent)."
+        "The images, in the shape and on the scale of those in `fit`, that belong to the latents `X` (N,n_latent): uint8 if those were, otherwise float32."
         check_is_fitted(self)
         x = generate(self.model_, check_array(X, dtype=np.float32, copy=True))
         if self.image_shape_[0] == 1: x = x.mean(1, keepdims=True)

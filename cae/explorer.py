@@ -276,7 +276,7 @@ def explore(
     names=None, # what the groups are called: list, or dict by number; default their numbers
     height:int=560, # of the widget, in pixels
 ):
-    "The map as a `jscatter.Scatter`: point at an image to see it; draw a line around some with the lasso, and `.selection()` has their indices, (M,)."
+    "The map as a `jscatter.Scatter`: point at an image to see it; draw a line around some with the lasso, and `.selection()` has their indices, (M,). Needs jupyter-scatter (`cae[widgets]`)."
     jscatter = _needs('explore', 'jupyter-scatter', 'jscatter', 'widgets')
     _check_lengths(len(images), **{'images in groups': found})
     texts = _group_names(found, names)
@@ -320,7 +320,7 @@ def walk(
     n:int=41, # steps, both ends included
     height:int=224, # of an image, in pixels
 ):
-    "A widget with a slider that goes from image `a` to image `b` on the straight line between their latents, and what the network draws there."
+    "A widget with a slider that goes from image `a` to image `b` on the straight line between their latents, and what the network draws there. Needs ipywidgets (`cae[widgets]`)."
     w = _needs('walk', 'ipywidgets', 'ipywidgets', 'widgets')
     for i in (a, b): _check_number(i, images)
     if n < 2: raise ValueError(f'a way has two ends, so at least 2 steps, not {n}')
@@ -366,11 +366,10 @@ def vary(
     n_directions:int=3, # how many sliders
     height:int=224, # of an image, in pixels
 ):
-    "A widget with a slider for each of a group's main directions (Pearson 1901), what the network draws there, and the member that is nearest to it."
+    "A widget with a slider for each of a group's main directions (Pearson 1901), what the network draws there, and the member that is nearest to it. Needs ipywidgets (`cae[widgets]`)."
     w = _needs('vary', 'ipywidgets', 'ipywidgets', 'widgets')
     _check_lengths(len(images), **{'images in groups': found})
-    members = np.flatnonzero(found.labels == group)
-    if group < 0 or not len(members): raise ValueError(f'there is no group {group!r}; the groups are 0 to {found.n_clusters - 1}')
+    members = found._members(group)
     latents = found.latents[members]
     pca, width = _directions(latents, n_directions), _width(images.size, height)
     tiles = Images(generate(model, _along(pca, np.concatenate([np.outer(range(-3, 4), d) for d in np.eye(pca.n_components_)])))).pixels
@@ -411,7 +410,7 @@ def pictures(
     yield 'unsure', 'The images of the whole collection that fit worst anywhere.', show_unsure(images, found)[0]
     yield 'reproductions', 'Ten images, and what the network draws of each from its few numbers.', show_rows({'original': ten, 'reproduction': reconstruct(model, ten)})
     yield 'neighbours', 'Six images, each with its number (the first image is 0) before those nearest to it, nearest first.', show_rows({f'{i}': images[[i]] + images[near[i]] for i in six}, n=10)
-    if losses is not None: yield 'losses', 'The error while the network learnt, and of the images held back.', losses
+    if losses is not None: yield 'losses', 'The error while the network learnt, of the images it learnt from and of those held back.', losses
     if images.labels is not None:
         yield 'confusion', 'Groups against the classes that the labels name. Nothing before looked at the labels.', plot_confusion(images.labels, found.labels, images.classes)
 
@@ -465,7 +464,7 @@ def save_report(
     card=None, # the table of `report_card`
     title:str='The report', # of the document
     summary:str='', # one line under it
-    page=None, # the page of `save_explorer` beside it, to lead to from here: a relative address
+    page=None, # relative address of the page of `save_explorer`, to link to
 ):
     "Write a document to read or to print, one file without scripts; returns its path. Pictures given as axes are closed."
     figures = [_figure(*p) for p in pictures]

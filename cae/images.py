@@ -37,13 +37,13 @@ def mapped_file(
 def let_go(
     file, # what `mapped_file` gives
 ):
-    "Give back the memory that a mapped file fills by now, if it is one and the system can; what is needed again is read again."
+    "Give back the memory that a mapped file fills by now, if there is such a file and the system can do that; what is needed again is read again."
     if file is not None and hasattr(mmap, 'MADV_DONTNEED'): file.madvise(mmap.MADV_DONTNEED)
 
 def as_torch(
     x, # an array, mapped read-only or not
 ):
-    "A tensor on the memory of `x`; not to be written to if `x` is not."
+    "A tensor that shares the memory of `x`; do not write to it if `x` is read-only."
     with warnings.catch_warnings(action='ignore', category=UserWarning): return torch.from_numpy(x)
 
 def _as_numpy(x):
@@ -94,9 +94,9 @@ def _as_labels(labels, classes):
     return whole if (whole >= 0).any() else None
 
 class Images:
-    "A collection of `N` images of one size, kept as bytes; slices, index arrays and masks of it are `Images` too."
+    "A collection of `N` images of one size, `.pixels` uint8 (N,C,H,W); what a number, a slice, an index array or a mask picks out of it is `Images` too."
     def __init__(self,
-        pixels, # images: uint8 or whole numbers in [0, 255], or floats in [0, 1]; (N,H,W), (N,C,H,W) or (N,H,W,C)
+        pixels, # images: uint8 or whole numbers in [0, 255], or floats in [0, 1]; (N,H,W), (N,C,H,W) or (N,H,W,C), C being 1, 3 or 4; anything else is a `ValueError`
         labels=None, # a whole number per image, if somebody knows them, −1 where nobody does; (N,)
         names:list=None, # a name per image; default their numbers
         classes:list=None, # what the labels mean, a list or a dict by label; then `.classes[label]` is a str
@@ -112,9 +112,13 @@ class Images:
 
     def __len__(self): return len(self.pixels)
     @property
-    def channels(self): return self.pixels.shape[1]
+    def channels(self):
+        "1 (grey), 3 (RGB) or 4 (RGB and opacity)."
+        return self.pixels.shape[1]
     @property
-    def size(self): return self.pixels.shape[2:]
+    def size(self):
+        "(height, width) in pixels."
+        return self.pixels.shape[2:]
 
     def __getitem__(self, i):
         i = np.arange(len(self))[i].reshape(-1)
@@ -129,7 +133,7 @@ class Images:
 # %% ../nbs/00_images.ipynb #6186e336
 @patch
 def __add__(self:Images, other:Images):
-    "Both collections as one; the labels are kept if both have them, or the same classes, and mean the same by them."
+    "Both collections as one, a `ValueError` if sizes or channels differ; the labels are kept if both have the same `classes` (labels that one of them lacks are then −1), or both have labels and no classes."
     if self.pixels.shape[1:] != other.pixels.shape[1:]: raise ValueError(f'cannot join {self!r} and {other!r}')
     parts = [np.full(len(x), -1) if x.labels is None and x.classes else x.labels for x in (self, other)]
     both = self.classes == other.classes and all(p is not None for p in parts)
@@ -169,7 +173,7 @@ def _idx_parts(f, path, most):
 def read_idx(
     path, # an IDX file of bytes, gzipped or not
 ):
-    """The array in an IDX file as uint8, of the shape that its header gives. Format: LeCun et al., the MNIST database.
+    """The array in an IDX file, uint8 and read-only, of the shape that its header gives. Format: LeCun et al., the MNIST database.
 
     A `ValueError` says what is wrong with the file. No more memory is taken than the file can fill."""
     path = Path(path)
@@ -202,7 +206,7 @@ def mnist(
     part:str='train', # 'train' (60,000), 'test' (10,000) or 'all' (the one, then the other)
     path=_mnist_path, # the folder with the four gzipped files; default the ones in the package
 ):
-    "MNIST as `Images` of 1×28×28, with labels 0 to 9, read from the package and checked by SHA-256."
+    "MNIST (LeCun and others 1998) as `Images` of 1×28×28, with labels 0 to 9, read from the package and checked by SHA-256."
     if part == 'all': return mnist('train', path) + mnist('test', path)
     if part not in ('train', 'test'): raise ValueError(f"mnist has the parts 'train', 'test' and 'all', not {part!r}")
     pre = {'train': 'train', 'test': 't10k'}[part]
@@ -218,15 +222,16 @@ def _as_tensor(x):
 
 def _strip(x, ncols, pad=2):
     "Images side by side as one (H,W,3) array in [0, 1], with white between them."
-    return make_grid(_as_tensor(x).clamp(0, 1), nrow=ncols, padding=pad, pad_value=1.).permute(1, 2, 0).numpy()
+    strip = make_grid(_as_tensor(x).clamp(0, 1), nrow=ncols, padding=pad, pad_value=1.).permute(1, 2, 0).numpy()
+    return strip if strip.shape[2] == 3 else 1 - strip[..., 3:]*(1 - strip[..., :3])     # what is transparent, on white
 
 def show_rows(
     rows:dict, # row's name → images: an `Images`, whole numbers in [0, 255], or floats in [0, 1]; (N,C,H,W)
-    n:int=10, # how many images a row shows at most
+    n:int=10, # images shown of each row, at most; all rows are cut to the shortest
     scale:float=1., # inches for an image
     ax=None, # matplotlib axes to draw on; default new ones
 ):
-    "The rows of images one under the other, their names at the left: originals over reproductions, most often."
+    "The rows of images one under the other, their names at the left: originals over reproductions, most often; returns the axes."
     n = min(n, *(len(x) for x in rows.values()))
     strips = [_strip(x[:n], n) for x in rows.values()]
     h, w = strips[0].shape[:2]
@@ -245,7 +250,7 @@ def show(self:Images,
     ncols:int=10, # how many in a row
     scale:float=.8, # inches for an image
 ):
-    "The first `n` images as a grid."
+    "The first `n` images as a grid; returns the axes."
     n = min(n, len(self))
     nrows = math.ceil(n/ncols)
     ax = plt.subplots(figsize=(ncols*scale, nrows*scale*self.size[0]/self.size[1]))[1]
@@ -261,11 +266,12 @@ def _name(path):
 @patch(cls_method=True)
 def from_idx(cls:Images,
     path, # IDX file of images; or a folder of such files, all of which are read in order of their names
-    labels=None, # IDX file of labels; default the one beside it named `labels-idx1`, gzipped or not, if there is one
+    labels=None, # IDX file of labels, not for a folder; default the one beside it named `labels-idx1`, gzipped or not, if there is one
 ):
     "`Images` from an IDX file of shape (N,H,W) and, if found, its labels; from a folder, all pairs in it."
     path = Path(path)
     if path.is_dir():
+        if labels is not None: raise ValueError(f'{path}: is a folder; labels come from the files beside the images, not from {labels}')
         files = {p.name.removesuffix('.gz'): p for p in sorted(path.glob('*images-idx3-ubyte*'), reverse=True)}     # one that lies there twice, gzipped and not, is read once
         if not files: raise ValueError(f'{path}: no file in it is named like train-images-idx3-ubyte')
         parts = [cls.from_idx(files[name]) for name in sorted(files)]
@@ -342,7 +348,7 @@ def from_csv(cls:Images,
     kaggle='/kaggle/input', # where Kaggle puts its data
     progress=noop, # wraps parts of 4,096 rows, as `tqdm` does; default nothing is shown
 ):
-    "`Images` from a CSV with columns `pixel0`, `pixel1`, … in [0, 255] and, if known, `label`; named by row from 1 on."
+    "Square `Images` of one channel from a CSV, gzipped or not, with columns `pixel0`, `pixel1`, … in [0, 255] and, if known, `label`; named by row from 1 on."
     path = Path(path) if path else _find_kaggle(kaggle)
     _check_gzip(path)
     cols, label, pixels, side = _csv_columns(path)
@@ -539,7 +545,7 @@ def _read_all(files, size, channels, crop, ink, progress=noop):
 def from_folder(cls:Images,
     path, # folder with images, nested as deep as it may be
     size=None, # height and width: a number, a pair, or None for the median of those found
-    channels:int=None, # 1, 3 or 4; None for 1 if no image has colour, else 3
+    channels:int=None, # 1 (grey), 3 (RGB) or 4 (RGBA; for the others, what is transparent is laid on white); None for 1 if no image has colour, else 3
     labels:bool=False, # take the name of a picture's own folder as its label?
     crop=None, # part to keep: a box (left, top, right, bottom) in pixels, or in fractions if all ≤ 1; 'frame' for `find_frame`'s
     ink:bool=False, # distances from the background's colour in place of colours, so the page is black? One channel by default
@@ -631,7 +637,7 @@ def _inside(x, page, box):
 def find_frame(
     picture, # a plot: path, Pillow image, or array (H,W), (H,W,C) or (C,H,W) as `Images` takes it
 ):
-    "The inside of a plot's axes as (left, top, right, bottom) in pixels, as Pillow counts them; a ValueError if it has no frame, or cannot be read."
+    "The inside of a plot's axes as (left, top, right, bottom) in pixels, right and bottom exclusive, as for Pillow's `crop`; a `ValueError` if it has no frame, or cannot be read."
     name = f'{picture}: ' if isinstance(picture, (str, Path)) else ''
     if name:
         try:
@@ -692,9 +698,9 @@ def infer_reading(
     """How `Images.from_folder` should read a folder: a dict `size`, `channels`, `crop`, `ink`; empty for any other source.
 
     Looks at 50 pictures or fewer. *crop* is 'frame' if 9 in 10 have a frame whose inside is at least 30 % of the picture, else
-    None. *ink* is True if 9 in 10 have a near-white background (230 or more) of which at least half of the pixels lie within 10.
-    *channels* is 1 if no picture has colour or both of these hold, else 3. *size* is the median after the crop, in proportion
-    shrunk to at most `longest`, never enlarged, and at least 8."""
+    None. *ink* is True if 9 in 10 have a near-white background (230 or more) and at least half of their pixels within 10 of it.
+    *channels* is 1 if no picture has colour or both of these hold, else 3. *size*, (height, width), is the median after
+    the crop, shrunk in proportion to at most `longest`; a side shorter than 8 becomes 8. It is None if no picture can be read."""
     if not _is_pictures(path): return {}
     with warnings.catch_warnings(action='ignore'), ThreadPoolExecutor() as ex: seen = [s for s in ex.map(_look, _sample(_image_files(path))) if s]
     if not seen: return dict(size=None, channels=None, crop=None, ink=False)
@@ -710,12 +716,12 @@ def infer_reading(
 
 # %% ../nbs/00_images.ipynb #18611336
 def read_images(
-    source, # 'mnist', a folder of pictures or of IDX files, a Kaggle CSV, or an IDX file
-    size=None, # for a folder of pictures: their height and width
+    source, # 'mnist' (all 70,000 digits), a folder of pictures or of IDX files, a Kaggle CSV, or an IDX file
+    size=None, # for a folder of pictures: a number of pixels, or (height, width); default the median of theirs
     progress=noop, # for a folder of pictures wraps the files, for a CSV parts of it, as `tqdm` does; default nothing is shown
     **how, # for a folder of pictures: what else `Images.from_folder` is to know; `infer_reading` gives a choice
 ):
-    "The `Images` that `source` names, whichever reader they need."
+    "The `Images` that `source` names, whichever reader they need; a `ValueError` if it cannot be read, or not as `size` and `how` ask."
     path = Path(source)
     if _is_pictures(source): return Images.from_folder(path, size, progress=progress, **how)
     if size is not None: how |= dict(size=size)
@@ -729,19 +735,19 @@ def read_images(
 
 # %% ../nbs/00_images.ipynb #ed25eee6
 def to_channels(
-    x, # images (N,C,H,W)
+    x, # images, a tensor (N,C,H,W)
     channels:int, # how many channels they should have
 ):
-    "`x` with `channels` channels; only grey can become something else."
+    "`x` with `channels` channels: one can become three equal ones, anything else that differs is a `ValueError`."
     if x.shape[1] == channels: return x
     if x.shape[1] == 1 and channels == 3: return x.expand(-1, 3, -1, -1)
     raise ValueError(f'images of {x.shape[1]} channels do not fit a network of {channels}')
 
 def to_float(
-    x, # images as bytes (N,C,H,W)
+    x, # images as bytes, a tensor (N,C,H,W)
     channels:int, # how many channels they should have
 ):
-    "Bytes as the floats in [0, 1] that a network takes, laid out channel by channel for each pixel (channels last); a `ValueError` if they are no bytes."
+    "Bytes as the float32 in [0, 1] that a network takes, (N,`channels`,H,W), channels last in memory; a `ValueError` if they are no bytes, or their channels do not fit."
     if x.dtype != torch.uint8: raise ValueError(f'pixels come as bytes (uint8), not as {x.dtype}')
     return to_channels(x.float().div_(255), channels).contiguous(memory_format=torch.channels_last)
 
@@ -756,12 +762,12 @@ class ImagesDL(DataLoader):
         drop_last:bool=False, # leave out a last batch that is not full?
         channels:int=None, # channels of a batch; default those of the images
         seed:int=42, # of the random orders
-        augment=None, # from a batch to what the network is shown in its place, a `Distort` say; default the batch itself
-        denoise:bool=True, # ask for the batch as it was? Or for what was shown
-        labels=None, # a whole number for each of all images, to be a third part of the batches; default none
+        augment=None, # a function from a batch to what the network is shown instead, a `Distort` say; default the batch itself
+        denoise:bool=True, # ask for the batch as it was? `False`: for what was shown
+        labels=None, # a whole number for every image in `pixels`, which comes as a third part of the batches; default none
         device=None, # where the batches are wanted; default where the pixels are
         file=None, # the `mapped_file` of the pixels, if they have one; they then stay there, and what a batch has used is let go
-        share:tuple=(0, 1), # the number of this process, and of how many that share each batch between them
+        share:tuple=(0, 1), # the number of this process, from 0 on, and how many processes share each batch
     ):
         idxs = torch.arange(len(pixels)) if idxs is None else torch.as_tensor(idxs)
         if idxs.dtype == torch.bool: idxs = idxs.nonzero().flatten()
@@ -777,7 +783,7 @@ class ImagesDL(DataLoader):
         return i[:len(self)*self.bs].to(self.pixels.device)
 
     def batch(self, i):
-        "The batch of the images at `i`, or what falls to this process of it: every so many-th."
+        "The batch of the images at `i`, or this process's share of it: every n-th image, if there are n processes."
         rank, n = self.share
         i = i[rank::n] if len(i) >= n else i[[rank % len(i)]]
         x = to_float(self.pixels[i].to(self.device), self.channels)
@@ -795,7 +801,7 @@ class ImagesDL(DataLoader):
         if self.labels is not None: self.labels = self.labels.to(device)
 
     def new(self, dataset=None, cls=None, **kwargs):
-        "Another one over the same pixels, or those of an `Images` that is given as its `dataset`, with what `kwargs` changes."
+        "Another loader over the same pixels, or over those of an `Images` that is given as `dataset`, with the changes in `kwargs`."
         now = {k: getattr(self, k) for k in ('bs', 'shuffle', 'drop_last', 'channels', 'seed', 'augment', 'denoise', 'labels', 'device', 'file', 'share')}
         pixels = self.pixels
         if isinstance(dataset, Images):
@@ -818,9 +824,9 @@ class Distort:
     def __init__(self,
         rotate:float=15, # at most so many degrees either way
         shear:float=.2, # at most this slope either way
-        scale:float=.15, # at most this share larger or smaller, in each direction by itself
+        scale:float=.15, # height and width are each divided by a number from 1 − this to 1 + this
         shift:float=.1, # at most this share of the width and of the height
-        erase:float=0., # share of the images that lose a rectangle
+        erase:float=0., # share of the images in which a rectangle becomes black
         erase_size:float=.4, # its sides, at most, in shares of the image's
         seed:int=42, # of all that is random
     ):
@@ -853,15 +859,15 @@ class Distort:
 # %% ../nbs/00_images.ipynb #9701a34c
 def dataloaders(
     images:Images, # what to learn from
-    valid_pct:float=.1, # the share of them held back to check with, at least one image, where `valid` is not given
+    valid_pct:float=.1, # the share of them, from 0 to below 1, held back to check with, at least one image; not used if `valid` is given
     valid:Images=None, # a collection of its own to check with
-    bs:int=256, # images in a batch
-    augment=None, # `True` for a `Distort`, or what the network is shown in place of a batch; only in learning
-    denoise:bool=True, # ask for the image as it was? `False`: for the distorted one itself, as if there were more images
+    bs:int=256, # images in a batch; training leaves out a last one that is not full, unless there is no other
+    augment=None, # `True` for a `Distort`, or a function from a batch to what the network is shown instead; only for training
+    denoise:bool=True, # ask for the image as it was (Vincent and others 2008)? `False`: for the distorted one itself, as if there were more images
     seed:int=42, # of the choice and of all that is random
     device=None, # where the pixels live, unless they are mapped from a file, and the batches; default the GPU if there is one
 ):
-    "fastai `DataLoaders` of `(image, image)`, float32 in [0, 1], (bs,C,H,W); images stay on the device as bytes."
+    "fastai `DataLoaders` of `(shown, wanted)`, each float32 in [0, 1], (bs,C,H,W); images stay on the device as bytes. A `ValueError` if there are too few to hold some back."
     device = device or default_device()
     idxs = np.random.default_rng(seed).permutation(len(images))
     if not 0 <= valid_pct < 1: raise ValueError(f'the share held back is from 0 to below 1, not {valid_pct}')

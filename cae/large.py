@@ -134,7 +134,7 @@ def open_images(
     if done != about['files']: raise ValueError(f'{to}: holds {done:,} of {about["files"]:,} images; store_images goes on with it')
     if not names: raise ValueError(f'{to}: none of {done:,} images could be read; the first, {": ".join(skipped[0])}')
     shape = len(names), about['how']['channels'], *about['how']['size']
-    size = (to/'pixels.u8').stat().st_size
+    size = (to/'pixels.u8').stat().st_size if (to/'pixels.u8').exists() else 0
     if size != np.prod(shape, dtype=np.int64) or check and len(_good_parts(to, size//len(names))[0]) != len(parts):
         raise ValueError(f'{to/"pixels.u8"}: not the pixels that were written; store_images mends it')
     parents = [Path(n).parent.name or about.get('folder', '') for n in names] if about['how']['labels'] else []
@@ -206,7 +206,7 @@ def vectorize_to(
     bs:int=1024, # images in a batch
     progress=noop, # wraps the files, as `tqdm` does; default nothing is shown
 ):
-    """The latents of `images` as Parquet files in `folder`, and a `Vectors` of them if all are there now; files that are there already are compared with the images and left as they are.
+    """The latents of `images` as Parquet files (columns `name`, `latents`) in `folder`; returns their `Vectors`, or None while some are missing. Files that are there already are compared with the images and left as they are.
 
     A `ValueError` if `folder` holds vectors of other images, or of another network. Needs PyArrow (`cae[large]`)."""
     _arrow()                                             # or else the files would be missed only after the first of them was made

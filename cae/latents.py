@@ -57,7 +57,7 @@ def vectorize(
     bs:int=1024, # images in a batch
     progress=noop, # wraps the batches, as `tqdm` does; default nothing is shown
 ):
-    "The latents of `images`: float32 (N,n_latent)."
+    "The latents of `images`: float32 (N,n_latent); a `ValueError` if size or channels do not fit the network."
     return _over_images(model, images, bs, lambda m, x: m.encode(x), progress)
 
 # %% ../nbs/04_latents.ipynb #1b90c81b
@@ -79,13 +79,13 @@ def reconstruction_error(
     bs:int=1024, # images in a batch
     progress=noop, # wraps the batches, as `tqdm` does; default nothing is shown
 ):
-    "The mean squared error of each image's reproduction, over the network's own channels: float32 (N,)."
+    "The mean squared error of each image's reproduction, of pixels in [0, 1] and over the network's own channels: float32 (N,)."
     return _over_images(model, images, bs, lambda m, x: (m(x) - x).pow(2).mean((1, 2, 3)), progress)
 
 # %% ../nbs/04_latents.ipynb #526a92fe
 def generate(
     model, # a network or a `Learner`
-    latents, # (N,n_latent)
+    latents, # (N,n_latent); another shape is a `ValueError`
     bs:int=1024, # vectors in a batch
 ):
     "Images from latents: float32 (N,C,H,W) in [0, 1], in the network's channels."
@@ -136,11 +136,11 @@ def _by_all_pairs(latents, n):
 
 def neighbours(
     latents, # where to look, (N,n_latent)
-    of=None, # for whose neighbours, (M,n_latent); default for each of `latents`, itself left out
+    of=None, # the vectors whose neighbours are wanted, (M,n_latent); default each of `latents`, itself left out
     n:int=10, # how many of them
     progress=noop, # wraps the parts, each of 4096 lookups, as `tqdm` does; default nothing is shown
 ):
-    "The `n` nearest of `latents` to each of `of`, nearest first: indices (M,n) and Euclidean distances (M,n)."
+    "The `n` nearest of `latents` to each of `of`, nearest first: indices int (M,n) and Euclidean distances float (M,n); a `ValueError` if there are not so many, or some are NaN or infinite."
     latents, of = _as_numpy(latents), None if of is None else _as_numpy(of)
     if n > len(latents) - (of is None): raise ValueError(f'there are no {n} neighbours among {len(latents)} images')
     most, whose = n + (of is None), latents if of is None else of

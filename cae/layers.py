@@ -16,9 +16,9 @@ def conv(
     nf:int, # output channels: how many features are looked for
     ks:int=3, # the window's height and width, an odd number of pixels
     act=nn.ReLU, # the activation put after it, or None
-    norm=None, # the normalisation put between, `nn.BatchNorm2d` say
+    norm=None, # the normalisation between convolution and activation, `nn.BatchNorm2d` say; default none
 ):
-    "A layer from (N,`ni`,H,W) to (N,`nf`,⌈H/2⌉,⌈W/2⌉): a stride-2 convolution, then a ReLU."
+    "A layer from (N,`ni`,H,W) to (N,`nf`,⌈H/2⌉,⌈W/2⌉): a stride-2 convolution, then `norm` and `act`."
     layers = [nn.Conv2d(ni, nf, ks, stride=2, padding=ks//2)]
     if norm: layers.append(norm(nf))
     if act: layers.append(act())
@@ -30,9 +30,9 @@ def deconv(
     nf:int, # output channels
     ks:int=3, # the window's height and width, an odd number of pixels
     act=nn.ReLU, # the activation put after it, or None
-    norm=None, # the normalisation put between, `nn.BatchNorm2d` say
+    norm=None, # the normalisation between convolution and activation, `nn.BatchNorm2d` say; default none
 ):
-    "A layer from (N,`ni`,H,W) to (N,`nf`,2H,2W): nearest-neighbour upsampling, a convolution, then a ReLU."
+    "A layer from (N,`ni`,H,W) to (N,`nf`,2H,2W): nearest-neighbour upsampling, a convolution (Odena and others 2016), then `norm` and `act`."
     layers = [nn.UpsamplingNearest2d(scale_factor=2), nn.Conv2d(ni, nf, ks, stride=1, padding=ks//2)]
     if norm: layers.append(norm(nf))
     if act: layers.append(act())
@@ -40,7 +40,7 @@ def deconv(
 
 # %% ../nbs/01_layers.ipynb #0d84d8e9
 class ResBlock(nn.Module):
-    "(N,`nf`,H,W) → the same shape: the input plus `gain` times what two convolutions make of it."
+    "(N,`nf`,H,W) → the same shape: the input plus a learnt `gain`, 0 at first (Bachlechner and others 2020), times what two convolutions make of it (He and others 2016)."
     def __init__(self,
         nf:int, # channels, in and out
         ks:int=3, # the windows' height and width, an odd number of pixels
@@ -67,7 +67,11 @@ def res_conv(
 
 class Cut(nn.Module):
     "(N,C,H,W) → its upper left (N,C,*`size`), or as much of that as there is."
-    def __init__(self, size): super().__init__(); self.size = tuple(size)
+    def __init__(self,
+        size, # (height, width)
+    ):
+        super().__init__()
+        self.size = tuple(size)
     def forward(self, x): return x[..., :self.size[0], :self.size[1]]
     def extra_repr(self): return '{}×{}'.format(*self.size)
 
@@ -77,8 +81,8 @@ def res_deconv(
     n_blocks:int=1, # how many residual blocks come before the doubling
     act=nn.ReLU, # the activation in the blocks and before the doubling
     norm=None, # the normalisation in the blocks, or None
-    size=None, # height and width to cut the output to, at most 2H, 2W; default those
+    size=None, # height and width to cut the output to, at most 2H, 2W; default no cut
 ):
-    "A layer from (N,`ni`,H,W) to (N,`nf`,2H,2W), or (N,`nf`,*`size`): residual blocks, then a convolution that doubles."
+    "A layer from (N,`ni`,H,W) to (N,`nf`,2H,2W), or (N,`nf`,*`size`): residual blocks, then a convolution that doubles (pixel shuffle, Shi and others 2016)."
     blocks = [ResBlock(ni, act=act, norm=norm) for _ in range(n_blocks)]
     return nn.Sequential(*blocks, act(), nn.Conv2d(ni, 4*nf, 3, padding=1), nn.PixelShuffle(2), *([Cut(size)] if size else []))

@@ -116,7 +116,7 @@ def _channels_for(model, dl):
     dl.channels = model.channels
 
 class AutoencoderLearner(Learner):
-    "fastai's `Learner`, a little quicker: within a batch only those callbacks are called that have something to do, and on a CPU the first network is trained `blockwise`. A callback can have training begin at `first_epoch`."
+    "fastai's `Learner`, a little quicker: within a batch only those callbacks are called that have something to do, and on a CPU an unchanged `Autoencoder` is trained `blockwise`. A callback can have training begin at `first_epoch`."
     first_epoch, replay, grads, fitting = 0, None, None, False            # `replay` may do forward and backward pass in their own way, as `CudaGraphs` has it
     @wraps(Learner.fit)
     def fit(self, *args, **kwargs):
@@ -135,7 +135,7 @@ class AutoencoderLearner(Learner):
         super().all_batches()
 
     def predict(self, image):
-        "What the network makes of one image, an array as `Images` takes it: a tensor (C,H,W)."
+        "What the network makes of one image, an array as `Images` takes it: a float32 tensor (C,H,W) in [0, 1], in the network's channels."
         with self.no_bar(): return self.get_preds(dl=self.dls.test_dl(Images(np.asarray(image)[None])))[0][0]
 
     def export(self, *args, **kwargs): raise NotImplementedError('a Learner with its images is not exported; `save` keeps its network, and `load` reads it')
@@ -164,7 +164,7 @@ class AutoencoderLearner(Learner):
 
 # %% ../nbs/03_learner.ipynb #5d0a77c2
 class FlushDenormals(Callback):
-    "On a CPU gradients at the reproductions that are nearer to 0 than `below` become 0, so that no denormal numbers, with which it is slow, come of them."
+    "On a CPU, set to 0 the gradients at the reproductions that are nearer to 0 than `below`, so that they do not lead to denormal numbers, which make it slow."
     run_valid = False
     def __init__(self,
         below:float=1e-16, # at this or less
@@ -199,7 +199,7 @@ class CudaGraphs(Callback):
     "Learn from each batch by replaying a CUDA graph of forward pass, loss and backward pass, where that `can` be recorded."
     order = 20      # after `MixedPrecision`
     def __init__(self,
-        foreign:bool=False, # layers, losses and callbacks of other makers than PyTorch and this package, too? Their Python is run for the recording, and then no more
+        foreign:bool=False, # also record layers, losses and callbacks by others than PyTorch and this package? Their Python then runs for the recording only
     ): self.foreign = foreign
     def before_fit(self): self.learn.replay, self.failed = None, False
     def before_train(self):
@@ -283,10 +283,10 @@ def autoencoder_learner(
     model, # a network of `cae.models`, of the images' size
     loss_func=F.mse_loss, # the error between reproduction and original; with another one, the MSE is in the table too
     opt_func=partial(OptimWrapper, opt=torch.optim.AdamW, betas=(.9, .99), fused=True), # AdamW (Loshchilov and Hutter 2019)
-    cbs=None, # fastai callbacks; where the batches live on a CUDA card, `MixedPrecision`, `CudaGraphs` and `LateLoss` are added unless they are among them
+    cbs=None, # fastai callbacks beside `StopAtNaN` and `FlushDenormals`; where the batches live on a CUDA card, `MixedPrecision`, `CudaGraphs` and `LateLoss` are added unless they are among them
     **kwargs, # for fastai's `Learner`: `metrics`, `lr`, `wd`, …
 ):
-    "A fastai `Learner` for `model`; raises a `ValueError` if the images do not fit it."
+    "An `AutoencoderLearner` for `model`, whose weights it lays out channels last; a `ValueError` if the images do not fit it."
     dls = copy.copy(dls)                                 # the same ones may serve another network, which takes other channels
     dls.loaders = [_with_its_own_chance(dl) for dl in dls.loaders]
     for dl in dls.loaders: _channels_for(model, dl)
@@ -324,7 +324,7 @@ def lsuv(
     model, # any of our networks; it is changed in place
     xb, # one batch for it, (N,C,H,W) in [0, 1]; a few hundred images will do
 ):
-    "`model` with a start in which no layer's signal fades (LSUV: Mishkin and Matas 2015, §3), its answers as bright as `xb`."
+    "`model` with a start in which no layer's signal fades (LSUV: Mishkin and Matas 2015, Algorithm 1), its answers as bright as `xb`."
     *inner, last = _layers(model)
     for m in (*inner, last): m.weight.copy_(nn.init.orthogonal_(torch.empty(m.weight.shape)))
     hooks = [m.register_forward_hook(_unit_variance) for m in (*inner, last)]
@@ -361,7 +361,7 @@ def plot_activations(
     learn, # a Learner that was trained with an `Activations` among its callbacks
     figsize=(12, 3), # inches
 ):
-    "Mean, spread and share near zero of every activation through training; layers from the first (dark) to the last (light)."
+    "Mean, spread and share near zero of every activation through training; layers from the first (dark) to the last (light); returns the three axes."
     stats = learn.activations.stats
     fig, axs = plt.subplots(1, 3, figsize=figsize, layout='constrained')
     colors = plt.get_cmap('viridis')(np.linspace(0, .9, len(stats[0])))
@@ -377,7 +377,7 @@ def plot_histograms(
     ncols:int=4, # pictures in a row
     scale:float=2.6, # inches for the width of a picture
 ):
-    "The histogram of each activation's output, from −1 (bottom) to 4 (top), as it changes from batch (left) to batch (right)."
+    "The histogram of each activation's output, from −1 (bottom) to 4 (top), as it changes from batch (left) to batch (right), counts by their logarithm; returns the axes."
     cb = learn.activations
     n = len(cb.stats[0])
     fig, axs = plt.subplots(-(-n//ncols), ncols, figsize=(ncols*scale, -(-n//ncols)*scale*.6), layout='constrained', squeeze=False)
@@ -411,10 +411,10 @@ class BCEWithLogits:
 def plan(
     images:Images, # what is to be learnt
     framed:bool=False, # are they plots, cut to their frames?
-    epochs:int=None, # passes over the images, if somebody says so
-    model:str='resnet', # for which network: 'resnet', or 'seed', the first one
+    epochs:int=None, # passes over the images; default as many as make 3,000 batches, but 5 (8 for 'seed') where 8 or fewer do
+    model:str='resnet', # for which network: 'resnet' (`ResNetAutoencoder`) or 'seed' (`Autoencoder`)
 ):
-    "How to train on `images`, by the rules above: a dict `n_latent`, `augment` (for `Distort`), `bs`, `epochs`, `lr`, `wd`."
+    "How to train on `images`, by their number and size: a dict `n_latent`, `augment` (arguments of `Distort`, or None), `bs`, `epochs`, `lr` (the highest of one cycle), `wd` (weight decay)."
     if model not in ('resnet', 'seed'): raise ValueError(f"the network is 'resnet' or 'seed', not {model!r}")
     n, bs, seed = len(images), min(128, max(16, len(images)//100)), model == 'seed'
     enough = -(-3000//max(n//bs, 1))
@@ -434,7 +434,7 @@ def write_whole(
     path, # where to
     data, # bytes or str, or a generator of pieces
 ):
-    "Write `data` to `path` in one step: after a crash there is the old file or the new one, never a part."
+    "Write `data` to `path` in one step, and return the path: after a crash there is the old file or the new one, never a part."
     path = Path(path)
     part = path.with_name(f'.{path.name}.{os.getpid()}{secrets.randbits(32):010}.part')            # of this process, on this machine
     try:
@@ -468,12 +468,12 @@ def _alone(out):
 def sweep(
     *folders, # in which nobody is writing now
 ):
-    "Take away what processes that were killed in `write_whole` have left half-written."
+    "Delete the half-written files that processes have left which were killed in `write_whole`."
     for part in (p for folder in folders for p in Path(folder).glob('.*.part') if re.search(r'\.\d+\.part$', p.name)): part.unlink(missing_ok=True)
 
 # %% ../nbs/03_learner.ipynb #883d6c98
 def _needs(who, what, module, extra):
-    "The `module` of the optional package `what`; if it is missing, an error that says how `who` gets it, by which `extra` of ours."
+    "The `module` of the optional package `what`; if it is missing, an error that says that `who` needs it and which `extra` of ours brings it."
     try: return import_module(module)
     except ImportError as e: raise ModuleNotFoundError(f"{who} needs {what}: pip install 'cae[{extra}]'", name=module) from e
 
@@ -491,8 +491,8 @@ def _weights(model):
     return _tensor_bytes({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()})
 
 def save(
-    model, # a network of `cae.models`
-    path, # `path.safetensors` and `path.json` are written; with either ending is fine too
+    model, # a network of `cae.models`; of a `Learner`, its `.model`
+    path, # `path.safetensors` and `path.json` are written; either ending may be given
 ):
     "Keep `model` as safetensors and JSON, and return the path of the first; a `ValueError` for a foreign architecture, or one of ours with layers put in by hand."
     path = _without_ending(path)
@@ -532,7 +532,7 @@ def _checked(res, path, schema, what):
 def read_json(
     path, # of the file
     schema:dict, # what it has to be like: a JSON Schema (draft 2020-12)
-    what:str, # it is, for the message: 'a cae model'
+    what:str, # what it describes, for the message: 'a cae model'
 ):
     "The JSON in a file, if it is as `schema` says; otherwise a `ValueError` names the first thing that is not."
     try: res = json.loads(Path(path).read_bytes())
@@ -556,7 +556,7 @@ def _read_about(path):
     return about
 
 def load(
-    path, # as given to `save`; with either ending is fine too
+    path, # as given to `save`; either ending may be given
 ):
     "The network kept at `path`, on the CPU and in evaluation mode; a `ValueError` says what is wrong with the files."
     path = _without_ending(path)
@@ -606,7 +606,7 @@ _about_training = dict(type='object', required=['format', 'done'], properties=di
     format=dict(const='cae training'), written_by=dict(type='string'), done=dict(type='integer', minimum=1)))
 
 class Resume(Callback):
-    "Keeps the whole state of a training at `path` after each epoch, at most every so many seconds, and takes it up again when one begins; a `ValueError` if that is of other images, another network, other epochs or batches."
+    "Keeps the whole state of a training at `path` after each epoch, at most once in `every` seconds, and takes it up again when training begins; a `ValueError` if the state is of other images, another network, other epochs or batches."
     order = 60                                                    # after the `Recorder`, whose losses are kept too
     def __init__(self,
         path, # of the file, made at the first epoch's end

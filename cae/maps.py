@@ -18,6 +18,7 @@ from openTSNE import TSNE
 from openTSNE.initialization import pca
 from .images import _as_numpy, _whole_labels
 from .latents import _nearest, _on_device, neighbours
+from .learner import _needs
 from scipy.ndimage import gaussian_filter
 
 # %% ../nbs/05_maps.ipynb #95d06765
@@ -47,12 +48,12 @@ class Map:
         n_iter:int=100, # for so many steps
         progress=noop, # wraps the steps, as `tqdm` does; default nothing is shown
     ):
-        "Where the points go when attraction grows: float32 (N,2). The map itself stays as it is."
+        "Where the points go when attraction grows (Böhm and others 2022): float32 (N,2). The map itself stays as it is."
         with _steps(progress, n_iter) as how: pulled = self.embedding.optimize(n_iter, exaggeration=exaggeration, momentum=.8, **how)
         return np.asarray(pulled, dtype=np.float32)
 
     def affinities(self):
-        "How much each point counts as a neighbour of each other, by their latents: sparse (N,N), every row sums to 1."
+        "How much each point counts as a neighbour of every other, by their latents: sparse (N,N), every row sums to 1."
         return _rows_to_one(self.embedding.affinities.P)
 
 def _finite(xy):
@@ -124,13 +125,13 @@ def _beginning(latents, seed):
 def fit_map(
     latents, # (N,n_latent), or any other vectors, N at least 10
     seed:int=42, # of what is random in it
-    perplexity:float=None, # about how many neighbours count for a point; default a fifth of the root of how many there are, from 8 to 30
-    n_iter:int=250, # steps after the 100 early ones, in which attraction is twelve times as strong
+    perplexity:float=None, # about how many neighbours count for a point; default a fifth of the square root of the number of points, from 8 to 30; never more than (N − 1)/3
+    n_iter:int=250, # steps after 100 early ones; in those early ones attraction is twelve times as strong
     exaggeration:float=1.25, # how much stronger than in textbook t-SNE (1) attraction stays to the end
     progress=True, # show a progress bar? Or what wraps the steps as `tqdm` does
     start=None, # where each point lies to begin with, (N,2), on another map of the same images; the early steps are then left out
     n_jobs:int=-1, # threads of openTSNE; default one for each core
-    method:str=None, # 'opentsne' (CPU) or 'torchdr' (GPU if there is one); default as `map_method` says
+    method:str=None, # 'opentsne' (CPU), or 'torchdr' (on the GPU if there is one; InfoTSNE, Damrich and others 2023, as a `NearestMap`); default as `map_method` says
 ):
     "The t-SNE `Map` of `latents` (van der Maaten and Hinton 2008); on the CPU the same seed and machine give the same map."
     latents, progress = _check(latents, 10), partial(progress_bar, leave=False) if progress is True else progress or noop
@@ -192,7 +193,7 @@ def plot_map(
     size:float=None, # of a point, in points²; default by how many there are
     ax=None, # matplotlib axes to draw on; default new ones
 ):
-    "The map as a picture, each group in its own colour with its name beside its points."
+    "The map as a picture, each group in its own colour with its name among its points; returns the axes."
     xy = themap.xy if isinstance(themap, Map) else np.asarray(themap)
     labels = _whole_labels(np.full(len(xy), -1) if labels is None else labels)
     if len(labels) != len(xy): raise ValueError(f'{len(xy)} points need {len(xy)} labels, not {len(labels)}')
@@ -227,10 +228,10 @@ def _write_names(ax, xy, labels, groups, names):
 
 # %% ../nbs/05_maps.ipynb #ed04624b
 class NearestMap(Map):
-    "A map that anything may have drawn: a new point is placed at the median of its `n` nearest among the `latents` that made it."
+    "A map drawn by whatever means: a new point is placed at the median of where its `n` nearest among the `latents` that made the map lie."
     def __init__(self,
         latents, # that made the map, (N,n_latent)
-        xy, # where each lies, (N,2)
+        xy, # where each lies, (N,2); `.xy` has them moved to have their middle at 0
         n:int=5, # neighbours that say where a new point belongs, an odd number
         method:str=None, # that `pulled` uses, as for `fit_map`
     ):
@@ -256,7 +257,7 @@ class NearestMap(Map):
         return fit_map(self.latents, n_iter=n_iter, exaggeration=exaggeration, start=self.xy, progress=progress, method=self.method).xy
 
     def affinities(self, n=None):
-        "How much each point counts as a neighbour of each other: sparse (N,N); the `n` nearest share alike (default as `fit_map` has it), every row sums to 1."
+        "How much each point counts as a neighbour of every other: sparse (N,N); the `n` nearest count equally (default as many as in `fit_map`), every row sums to 1."
         n = min(n or round(_neighbours(len(self))), len(self) - 1)
         near = neighbours(self.latents, n=n)[0]
         p = sp.csr_matrix((np.ones(near.size), near.ravel(), np.arange(0, near.size + 1, n)), shape=(len(self), len(self)))
@@ -265,8 +266,7 @@ class NearestMap(Map):
 # %% ../nbs/05_maps.ipynb #79436d1a
 def _fit_torchdr(latents, seed, perplexity, n_iter, exaggeration, progress, start=None):
     "The `NearestMap` of `latents` by TorchDR's `InfoTSNE`, on the GPU if there is one."
-    if not find_spec('torchdr'): raise ValueError("method 'torchdr' needs TorchDR: pip install torchdr")
-    from torchdr import InfoTSNE
+    InfoTSNE = _needs("method 'torchdr'", 'TorchDR', 'torchdr', 'gpu').InfoTSNE
     x = _on_device(latents)
     x = x - x.mean(0)
     x, n = x/(x.std() or 1), len(x)

@@ -16,7 +16,7 @@ from .layers import *
 
 # %% ../nbs/02_models.ipynb #c3718338
 class Autoencoder(nn.Module):
-    "The first network: images (N,3,28,28) in [0, 1] → latents (N,`n_latent`) in [−1, 1] → images (N,3,28,28) in [0, 1]."
+    "The small network that is called 'seed': images (N,3,28,28) in [0, 1] → latents (N,`n_latent`) in [−1, 1] → images (N,3,28,28) in [0, 1]."
     channels, size = 3, (28, 28)
     def __init__(self,
         n_latent:int=128, # length of the latent vector
@@ -65,7 +65,7 @@ def layer_table(
     model, # any of our networks
     x=None, # a batch for it; default one black image
 ):
-    "A list of dicts: `layer`, its `kind`, the shape of its output for one image, its number of `weights`."
+    "A list of dicts, one for each innermost layer in the order of use: `layer` (its name), its `kind`, the `shape` of its output for one image, its number of `weights` (with biases)."
     rows, hooks = [], []
     def note(name):
         def hook(m, inp, out): rows.append(dict(layer=name, kind=type(m).__name__, shape=tuple(out.shape[1:]),
@@ -118,7 +118,7 @@ def _unblock(x, r):
 def blockwise(
     model, # an `Autoencoder`
 ):
-    "A function that answers as `model` does, with the weights that it has by then, up to rounding and in less time on a CPU: images (N,3,28,28) → (N,3,28,28)."
+    "A function that gives the answers of `model`, with the weights that `model` has at the time, up to rounding and in less time on a CPU: images (N,3,28,28) → (N,3,28,28)."
     into, out = model.encode, model.decode
     first = [BlockConv(into[1][0], lambda i, k: _half(i, k) - 2, 1, 2, ks=5, stride=4, padding=3),     # 16×8×8; the rim is padding now
              BlockConv(into[2], _same, 2, 2), BlockConv(into[4][0], _half, 2, 1)]                      # 16×8×8, 8×8×8
@@ -136,9 +136,9 @@ def blockwise(
 # %% ../nbs/02_models.ipynb #3d2213a0
 def halvings(
     size, # (height, width)
-    most:int=32, # how many places may be left in the end
+    most:int=32, # how many places, height × width, may be left in the end, at least 1
 ):
-    "The sizes on the way in, each half of the one before and rounded up: a list of (height, width), at least two."
+    "`size`, and its half, rounded up, again and again until no more than `most` places are left: a list of (height, width), at least two."
     if most < 1: raise ValueError(f'at least one place is left, not {most}')
     sizes = [tuple(size)]
     while len(sizes) < 2 or math.prod(sizes[-1]) > most: sizes.append(tuple((s + 1)//2 for s in sizes[-1]))
@@ -146,12 +146,12 @@ def halvings(
 
 # %% ../nbs/02_models.ipynb #bc39ded2
 class ResNetAutoencoder(nn.Module):
-    "Images (N,`channels`,*`size`) in [0, 1] → latents (N,`n_latent`), any real numbers → images of that shape in [0, 1]. Begin with `lsuv`."
+    "Images (N,`channels`,*`size`) in [0, 1] → latents (N,`n_latent`), any real numbers → images of that shape in [0, 1]. Call `lsuv` before it is trained."
     def __init__(self,
-        size=28, # height and width of the images: a number, or a pair
+        size=28, # height and width of the images: a number of pixels, at least 4, or a pair of such
         channels:int=1, # 1, 3 or 4
-        n_latent:int=64, # length of the latent vector
-        widths=None, # features after each halving, as many as there should be halvings; default by the rule above
+        n_latent:int=64, # length of the latent vector, at most the numbers in an image
+        widths=None, # features after each halving, one number for each; default 64 at the smallest size, half as many at each larger one, at least 8
         n_blocks:int=1, # residual blocks beside each halving and doubling (He and others 2016)
         norm:bool=False, # batch normalisation in every layer?
     ):

@@ -170,5 +170,5 @@ def test_as_many_lessons_as_are_asked_for(tmp_path, digits, monkeypatch, capsys)
     report = json.loads((tmp_path/'out0'/'report.json').read_text())
     assert report['refinement'] == [] and 'refining' not in report['seconds'] and 'judging' in report['seconds']
     assert run('--out', 'out0') and 'lessons 0, not by default' in capsys.readouterr().err
-    assert run('--out', 'plain', '--model', 'seed', '--lessons', '2') and 'the seed is left plain' in capsys.readouterr().err
+    assert run('--out', 'plain', '--model', 'seed', '--lessons', '2') and "'seed' is left plain" in capsys.readouterr().err
     assert run('--out', 'plain', '--model', 'seed', '--lessons', '0') == 0
