@@ -76,6 +76,24 @@ def test_chapters_import_only_lower_ones():
                 if isinstance(node, ast.ImportFrom) and (node.module or '').startswith('cae.'):
                     assert order[node.module.split('.')[1]] < nb.stem[:2], f'{nb.name}: from {node.module}'
 
+def _words(nb): return [''.join(c['source']) for c in json.loads(nb.read_text())['cells'] if c['cell_type'] == 'markdown']
+
+def _lost(nb):
+    "Links on the page `nb` that lead to no file, or to no heading in one."
+    for to in re.findall(r'\]\(([^)\s]+)\)', '\n'.join(_words(nb))):
+        file, _, heading = to.partition('#')
+        page = nb.parent/file if file else nb
+        if to.startswith('http') or page.suffix not in ('.ipynb', '.py', '.png', '.md'): continue
+        if not page.exists() or heading and heading not in {h.replace(' ', '-') for h in re.findall(r'^#+ (.*)$', '\n'.join(_words(page)), re.M)}: yield to
+
+@pytest.mark.parametrize('nb', notebooks, ids=lambda p: p.stem)
+def test_links_lead_somewhere(nb): assert list(_lost(nb)) == []
+
+def test_a_lost_link_would_be_found(tmp_path):
+    cells = [dict(cell_type='markdown', source=['## Here it is\n', '[a](#Here-it-is) [b](#There) [c](b.ipynb) [d](https://example.org) [e](a.ipynb#Here-it-is)'])]
+    (tmp_path/'a.ipynb').write_text(json.dumps(dict(cells=cells)))
+    assert list(_lost(tmp_path/'a.ipynb')) == ['#There', 'b.ipynb']
+
 @pytest.mark.parametrize('tool', ['readme.py', 'address.py', 'stills.py'])
 def test_readme_address_and_stills_are_in_step(tool):
     res = subprocess.run([sys.executable, root/'tools'/tool, '--check'], capture_output=True, text=True)
