@@ -192,6 +192,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'cae.clusters._judge': ('clusters.html#_judge', 'cae/clusters.py'),
                               'cae.clusters._labelled': ('clusters.html#_labelled', 'cae/clusters.py'),
                               'cae.clusters._largest_first': ('clusters.html#_largest_first', 'cae/clusters.py'),
+                              'cae.clusters._no_group': ('clusters.html#_no_group', 'cae/clusters.py'),
                               'cae.clusters._of_all': ('clusters.html#_of_all', 'cae/clusters.py'),
                               'cae.clusters._one_hot': ('clusters.html#_one_hot', 'cae/clusters.py'),
                               'cae.clusters._round': ('clusters.html#_round', 'cae/clusters.py'),

@@ -326,7 +326,7 @@ def lattice_bands(
     if name not in lattices: raise ValueError(f'the lattices are {", ".join(lattices)}; {name!r} is none of them')
     n = len(lattices[name].sites)
     electrons = n if electrons is None else electrons
-    if not (0 < electrons < 2*n and electrons % 1 == 0): raise ValueError(f'{n} atoms have a whole number of electrons between 0 and {2*n}, not {electrons}')
+    if not (0 < electrons < 2*n and electrons % 1 == 0): raise ValueError(f'a cell of the {name} lattice has a whole number of electrons between 0 and {2*n}, not {electrons}')
     d, e, ticks = _solve(lattices[name], np.array([int(electrons)]), n_k, t=t, t2=t2, onsite=onsite)
     return Bands(d, e[0], ticks, name)
 

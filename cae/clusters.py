@@ -76,6 +76,10 @@ def hills(
     return np.array([top(f) if summit[f] >= 0 else -1 for f in range(len(high))]).reshape(padded.shape)[1:-1, 1:-1]
 
 # %% ../nbs/06_clusters.ipynb #bd6aee98
+def _no_group(group, n):
+    "The error where `group` is asked for and there are `n`."
+    return ValueError(f'there is no group {group!r}; ' + (f'the groups are 0 to {n - 1}' if n else 'there are none'))
+
 class Groups:
     "The groups of a collection: `.labels` (N,) int, −1 for none; `.confidence` (N,) in [0, 1]; `.n_clusters`; `.rounds` of `refine`."
     def __init__(self,
@@ -94,7 +98,7 @@ class Groups:
 
     def _members(self, group):
         i = np.flatnonzero(self.labels == group)
-        if group < 0 or not len(i): raise ValueError(f'there is no group {group!r}; the groups are 0 to {self.n_clusters - 1}')
+        if not len(i) or group < 0: raise _no_group(group, self.n_clusters)
         return i
 
     def typical(self,
@@ -131,7 +135,7 @@ class Groups:
     def predict(self,
         latents, # new ones, (M,n_latent)
         k:int=10, # how many of the known images have a say
-        far:float=1.5, # an image is too far off if its nearest known one is more than so many times as far as 999 in 1,000 known images have their `k`-th neighbour; `None`: no image is
+        far:float=1.5, # an image is too far off if its nearest known one is farther than so many times the distance within which 999 in 1,000 known images have their `k`-th neighbour; `None`: no image is
     ):
         "The group of each new image by vote of its nearest known ones: int (M,), −1 where at least as many of these are in none as in any group, or all are too far off."
         latents, k = _check_new(latents, self.latents.shape[1]), min(k, len(self) - 1)
@@ -455,7 +459,7 @@ class Named:
     ):
         if not isinstance(names, dict): names = dict(enumerate(names))
         wrong = [g for g in names if g not in range(found.n_clusters)]
-        if wrong: raise ValueError(f'there is no group {wrong[0]!r}; the groups are 0 to {found.n_clusters - 1}')
+        if wrong: raise _no_group(wrong[0], found.n_clusters)
         self.found, self.names = found, {g: str(names.get(g, f'group {g}')) for g in range(found.n_clusters)}
         self.labels = self._name(found.labels)
 
@@ -499,7 +503,7 @@ def _labelled(labels, *of):
     return [np.asarray(a) if known.all() else np.asarray(a)[known] for a in (*of, labels)]
 
 def match_groups(
-    true, # the class of each image, a number or a name, −1 where nobody knows it, which is left out; (N,)
+    true, # the class of each image: numbers, −1 where nobody knows it, which is left out, or names; (N,)
     found, # the group of each image, −1 for none, as in `Groups.labels`; (N,)
 ):
     "The best one-to-one matching as a dict group → class (the Hungarian method: Kuhn 1955)."
@@ -508,10 +512,10 @@ def match_groups(
     found, true = _labelled(true, found)
     classes, groups = np.unique(true), np.unique(found[found >= 0])
     table = np.array([[np.sum((found == g) & (true == c)) for c in classes] for g in groups]).reshape(len(groups), len(classes))
-    return {groups[i].item(): classes.tolist()[j] for i, j in zip(*linear_sum_assignment(-table))}
+    return {groups.tolist()[i]: classes.tolist()[j] for i, j in zip(*linear_sum_assignment(-table))}
 
 def clustering_accuracy(
-    true, # the class of each image, a number or a name, −1 where nobody knows it, which is left out; (N,)
+    true, # the class of each image: numbers, −1 where nobody knows it, which is left out, or names; (N,)
     found, # the group of each image, −1 for none, as in `Groups.labels`; (N,)
 ):
     "Share in [0, 1] of the images whose group is matched with their class (Yang and others 2010); one in none or in a spare group counts as wrong. NaN if no class is known."
@@ -649,7 +653,7 @@ def plot_confusion(
     "How many of each class are in each group, as a picture; groups in the order of the classes they are matched with. Numbers are written where there are at most sixty of each. Returns the axes."
     if len(true) == len(found): found, true = _labelled(np.asarray(true), np.asarray(found))
     match, present = match_groups(true, found), list(np.unique(true))
-    groups = sorted(np.unique(found).tolist(), key=lambda g: (g < 0, match.get(g, np.inf), g))
+    groups = sorted(np.unique(found).tolist(), key=lambda g: (g < 0, g not in match, match.get(g), g))
     table = pd.crosstab(found, true).reindex(index=groups, columns=present).to_numpy()
     (h, w), most = table.shape, 60
     if ax is None: ax = plt.subplots(figsize=(.62*min(w, most) + 1.5, .5*min(h, most) + 1.2))[1]

@@ -700,7 +700,7 @@ def infer_reading(
     Looks at 50 pictures or fewer. *crop* is 'frame' if 9 in 10 have a frame whose inside is at least 30 % of the picture, else
     None. *ink* is True if 9 in 10 have a near-white background (230 or more) and at least half of their pixels within 10 of it.
     *channels* is 1 if no picture has colour or both of these hold, else 3. *size*, (height, width), is the median after
-    the crop, shrunk in proportion to at most `longest`; a side shorter than 8 becomes 8. It is None if no picture can be read."""
+    the crop, shrunk in proportion to at most `longest`; a side shorter than 8 becomes 8. If no picture can be read, *size* and *channels* are None."""
     if not _is_pictures(path): return {}
     with warnings.catch_warnings(action='ignore'), ThreadPoolExecutor() as ex: seen = [s for s in ex.map(_look, _sample(_image_files(path))) if s]
     if not seen: return dict(size=None, channels=None, crop=None, ink=False)
@@ -721,7 +721,7 @@ def read_images(
     progress=noop, # for a folder of pictures wraps the files, for a CSV parts of it, as `tqdm` does; default nothing is shown
     **how, # for a folder of pictures: what else `Images.from_folder` is to know; `infer_reading` gives a choice
 ):
-    "The `Images` that `source` names, whichever reader they need; a `ValueError` if it cannot be read, or not as `size` and `how` ask."
+    "The `Images` that `source` names, whichever reader they need; a `ValueError` says what is wrong with `source`, `size` or `how`."
     path = Path(source)
     if _is_pictures(source): return Images.from_folder(path, size, progress=progress, **how)
     if size is not None: how |= dict(size=size)

@@ -199,7 +199,7 @@ class CudaGraphs(Callback):
     "Learn from each batch by replaying a CUDA graph of forward pass, loss and backward pass, where that `can` be recorded."
     order = 20      # after `MixedPrecision`
     def __init__(self,
-        foreign:bool=False, # also record layers, losses and callbacks by others than PyTorch and this package? Their Python then runs for the recording only
+        foreign:bool=False, # record also if there are layers, losses or callbacks by others than PyTorch and this package? The Python of those layers and losses then runs for the recording only, and callbacks no longer change the gradients
     ): self.foreign = foreign
     def before_fit(self): self.learn.replay, self.failed = None, False
     def before_train(self):

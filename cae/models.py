@@ -151,7 +151,7 @@ class ResNetAutoencoder(nn.Module):
         size=28, # height and width of the images: a number of pixels, at least 4, or a pair of such
         channels:int=1, # 1, 3 or 4
         n_latent:int=64, # length of the latent vector, at most the numbers in an image
-        widths=None, # features after each halving, one number for each; default 64 at the smallest size, half as many at each larger one, at least 8
+        widths=None, # features after each halving, as many numbers as there should be halvings; default as `halvings` has it: 64 at the smallest size, half as many at each larger one, at least 8
         n_blocks:int=1, # residual blocks beside each halving and doubling (He and others 2016)
         norm:bool=False, # batch normalisation in every layer?
     ):
