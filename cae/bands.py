@@ -231,6 +231,10 @@ class Lattice:
     sorts:str # of the atoms, 'A' or 'B' each: which share an on-site energy
     told:list = () # nearest neighbours: (i, j, cells along each edge from i to j); default all pairs at the smallest distance
 
+    def __post_init__(self):
+        if self.shape not in ('square', 'hexagonal'): raise ValueError(f"a lattice is 'square' or 'hexagonal', not {self.shape!r}")
+        if len(self.sorts) != len(self.sites): raise ValueError(f'{len(self.sites)} atoms need as many sorts, not {len(self.sorts)}')
+
     @property
     def cell(self):
         "The two edges of the cell as rows, (2,2)."
@@ -284,7 +288,8 @@ def hamiltonian(
     onsite=0., # eV for sitting on a B atom; on an A atom it is 0
 ):
     "Tight-binding matrices complex (m,n_k,n,n), with −`t` for each hop; their eigenvalues are the energies in eV (Slater and Koster 1954)."
-    n = len(lattice.sites)
+    n, k = len(lattice.sites), np.asarray(k)
+    if k.ndim != 2 or k.shape[1] != 2: raise ValueError(f'wave vectors have the shape (n_k,2), not {k.shape}')
     parts = np.zeros((3, len(k), n, n), complex)
     for part, some in zip(parts, bonds(lattice)):
         for i, j, v in some: part[:, i, j] -= np.exp(1j*(k @ v))

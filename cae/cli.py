@@ -337,12 +337,13 @@ def _read(source, how, report, store=None):
                   crop=how.get('crop'), ink=how.get('ink', False))
     return images
 
-def _collection(source, model, report, store=None):
-    "The images of `source`, read as they seem to want it, for the network called `model`; enough of them for a map."
+def _collection(source, model, report, store=None, labels=False):
+    "The images of `source`, read as they seem to want it, for the network called `model`; enough of them for a map. With `labels` the folders of pictures are their labels."
     def how():
         from cae.images import infer_reading
         how = infer_reading(source)                              # nothing, unless these are pictures
-        return dict(size=(28, 28), channels=3, crop=None, ink=False) if how and model == 'seed' else how
+        if labels and not how: raise ValueError(f'{source}: is no folder of pictures, which could be named after what they show; its own labels are used anyway')
+        return (dict(size=(28, 28), channels=3, crop=None, ink=False) if how and model == 'seed' else how) | (dict(labels=True) if labels else {})
     images = _read(source, how, report, store)
     if len(images) < 10:
         if store: shutil.rmtree(store[0], ignore_errors=True)
@@ -446,9 +447,12 @@ def _chance(n, most, seed):
     import numpy as np
     return np.sort(np.random.default_rng(seed).choice(n, most, replace=False)) if n > most else None
 
-def _asked(model, n_latent, epochs, seed, sample, lessons):
-    "The settings that make it another run."
-    return dict(version=_version(), model=model, n_latent=n_latent, epochs=epochs, seed=seed, sample=sample, lessons=lessons)
+def _asked(model, n_latent, epochs, seed, sample, lessons, labels):
+    "The settings that make it another run; a `ValueError` if a number is too small."
+    for what, x, least in (('epochs', epochs, 1), ('lessons', lessons, 0), ('numbers for an image', n_latent, 1)):
+        if x is not None and (x < least or x % 1): raise ValueError(f'{what} are {least} or more, not {x}')
+    if sample < 10 or sample % 1: raise ValueError(f'a map needs a sample of at least 10 images, not {sample}')
+    return dict(version=_version(), model=model, n_latent=n_latent, epochs=epochs, seed=seed, sample=sample, lessons=lessons, labels=labels or None)
 
 def discover_images(
     source='mnist', # 'mnist', a folder of pictures or of IDX files, a Kaggle CSV, or an IDX file
@@ -461,13 +465,12 @@ def discover_images(
     sample:int=100_000, # with more images than this, so many are drawn at random for map and groups, and the rest is placed among them
     memory:float=None, # gigabytes that decoded pictures of a folder may take; default as many as they need; if it is given, they live in a file in `out` until the run is finished
     lessons:int=None, # how often, at most, the groups teach the network, 0 or more; default once, and never for the network 'seed'
+    labels:bool=False, # take the name of a picture's own folder as its label, by which the answers are judged in the end? Other collections bring theirs
 ):
     "Train, vectorize, map and group the images of `source`; everything is left in `out`, and the report is returned as a dict. A `ValueError` if `out` holds another run."
-    if sample < 10: raise ValueError(f'a map needs a sample of at least 10 images, not {sample}')
-    if lessons and lessons < 0: raise ValueError(f'lessons are 0 or more, not {lessons}')
+    asked = _asked(model, n_latent, epochs, seed, sample, lessons, labels)
     if lessons and model == 'seed': raise ValueError("the network 'seed' is left plain; lessons are for 'resnet'")
     _check_places(source, out)
-    asked = _asked(model, n_latent, epochs, seed, sample, lessons)
     run, _Run.at_work = _Run(out, asked), None
     if not anew: run.check()                                     # what can be refused is refused before an hour of reading
     from cae.learner import _alone
@@ -485,7 +488,7 @@ def _whole_job(source, out, asked, anew, epochs, memory):
     if memory: run.claim()                                       # since the decoding is kept, too
     report = dict(source=_text(source), seed=seed, model=model, seconds={})
     set_seed(seed, reproducible=True)
-    images = _collection(source, model, report, memory and (run.path('images'), int(memory*2**30)))
+    images = _collection(source, model, report, memory and (run.path('images'), int(memory*2**30)), asked['labels'])
     run = _Run(out, asked | dict(images=_fingerprint(images)), anew)
     if not anew:
         run.check()
@@ -934,7 +937,7 @@ def _summary(report, out):
 def _is_kept(): return _Run.at_work is not None and _Run.at_work.is_dir()
 
 def _discover(args, tell):
-    try: report = discover_images(args.source, args.out, args.model, args.n_latent, args.epochs, args.seed, args.anew, args.sample, args.memory, args.lessons)
+    try: report = discover_images(args.source, args.out, args.model, args.n_latent, args.epochs, args.seed, args.anew, args.sample, args.memory, args.lessons, args.labels)
     except KeyboardInterrupt:
         if _is_kept(): _error(f'what is finished is kept in {args.out}; the same command{", without --anew,"*args.anew} goes on from there')
         raise
@@ -975,6 +978,7 @@ def _parser():
     d.add_argument('--seed', type=_whole_number(0), default=42, metavar='N', help='of everything that is random (default: 42)')
     d.add_argument('--sample', type=_whole_number(10), default=100_000, metavar='N', help='with more than N images, map and groups are made from N drawn at random, and the rest is placed (default: 100000)')
     d.add_argument('--memory', type=_gigabytes, metavar='GB', help='how much memory the decoded pictures of a folder may take; they live in a file in DIR until all is done (default: all in memory)')
+    d.add_argument('--labels', action='store_true', help="take the name of a picture's own folder as its label, by which the answers are judged in the end; nothing else looks at it")
     d.add_argument('--anew', action='store_true', help='begin anew, whatever DIR holds; otherwise a run that was cut off goes on')
     _add_others(sub)
     return p

@@ -26,10 +26,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 from .images import *
-from .images import _as_numpy, _evenly
+from .images import _as_numpy, _evenly, _on_white
 from .learner import *
 from .learner import _csv_text, _generators, _read_noted
 from .latents import *
+from .latents import _network
+from .models import check_fit
 from .maps import *
 from .maps import _called, _check, _teller
 from fastai.callback.core import Callback, CancelValidException       # fastai after ours, which keep its warnings at import to themselves
@@ -59,7 +61,7 @@ def hills(
     floor:float=1e-3, # what is lower than this share of the highest summit belongs to no hill
 ):
     "The hill of each field, a number for each hill (in no order, with gaps), −1 for none: int (H,W). Persistence-based (Chazal and others 2013)."
-    padded = np.pad(density, 1)
+    padded = np.pad(np.asarray(density, float), 1)
     high, w = padded.ravel(), padded.shape[1]
     around = [-w - 1, -w, -w + 1, -1, 1, w - 1, w, w + 1]
     summit = np.full(len(high), -1)                                           # of each field; summits point to where they joined
@@ -89,8 +91,8 @@ class Groups:
         confidence, # how sure that is, in [0, 1], 0 for those in none; (N,)
         rounds=(), # what became of each round of `refine`, dicts
     ):
-        self.latents, self.map, self.labels, self.confidence, self.rounds = latents, themap, labels, confidence, list(rounds)
-        self.n_clusters = int(labels.max(initial=-1)) + 1
+        self.latents, self.map, self.labels, self.confidence, self.rounds = latents, themap, np.asarray(labels), np.asarray(confidence), list(rounds)
+        self.n_clusters = int(self.labels.max(initial=-1)) + 1
 
     def __len__(self): return len(self.labels)
     def __repr__(self):
@@ -201,6 +203,7 @@ def discover(
 ):
     "`Groups`: the hills of the map's density (Chazal and others 2013), however many there are, largest first; each image goes where most of its neighbours are, and their share is its confidence."
     latents = _check(latents, 10)
+    if not 0 <= inside <= 1: raise ValueError(f'inside is a share from 0 to 1, not {inside}')
     if themap is None: themap = fit_map(latents, seed=seed)
     if len(themap) != len(latents): raise ValueError(f'the map has {len(themap)} points for {len(latents)} latents')
     density, fields = landscape(themap.pulled(progress=progress))
@@ -274,6 +277,12 @@ def _teach(learn, groups, epochs, weight, seed, progress=noop, cbs=()):
 def _check_number(images, found):
     "Complain if these are not the groups of so many images."
     if len(found) != len(images): raise ValueError(f'{len(found)} images in groups for {len(images)} images')
+
+def _check_learnt(learn, images):
+    "Complain if the images that `learn` learns from do not come first in `images`."
+    mine = learn.dls.train.pixels
+    some = _evenly(len(mine), 1000)
+    if len(mine) > len(images) or not np.array_equal(_as_numpy(mine[some]), images.pixels[some]): raise ValueError('the images that the network learns from do not come first in these')
 
 def _held_back(found, sure, idxs, seed):
     "Which images are taught, of those at `idxs` that are learnt from, and which of the sure ones are kept for the test: two masks (N,)."
@@ -352,6 +361,7 @@ def refine(
 ):
     "`Groups` found again after the sure images taught the network (self-training, Lee 2013); where that is not worth it, network and groups stay as they are, and the last of `.rounds` says why."
     _check_number(images, found)
+    _check_learnt(learn, images)
     epochs, jobs = epochs or max(3, -(-900//max(len(learn.dls.train), 1))), _shares(progress, *[1]*rounds)
     for r, job in list(enumerate(jobs))[begin:]:
         seed_now = (seed + r) % 2**32                    # the largest that NumPy takes is one less
@@ -403,10 +413,16 @@ def load_groups(
 # %% ../nbs/06_clusters.ipynb #d961c032
 def _tiles(pixels, pad=2, n=None):
     "Images (M,C,H,W) uint8 side by side with white between them, room for `n`: (H,n·(W+pad),3)."
+    pixels = _on_white(pixels)
     m, c, h, w = pixels.shape
     strip = np.full((h, (n or m)*(w + pad), 3), 255, np.uint8)
-    for i, x in enumerate(pixels): strip[:, i*(w + pad):i*(w + pad) + w] = x[:3].transpose(1, 2, 0)
+    for i, x in enumerate(pixels): strip[:, i*(w + pad):i*(w + pad) + w] = x.transpose(1, 2, 0)
     return strip
+
+def _short(text, n=60):
+    "`text` on one line, in at most `n` characters: of a longer one, beginning and end."
+    text = ' '.join(str(text).split())
+    return text if len(text) <= n else f'{text[:n//2 - 1]}…{text[-n//2:]}'
 
 def contact_sheet(
     images:Images, # the collection
@@ -444,10 +460,10 @@ def show_unsure(
     fig, axs = plt.subplots(1, n, figsize=(n*scale, scale*1.35), squeeze=False)
     for ax in axs[0]: ax.axis('off')
     for ax, i in zip(axs[0], found.unsure(n=n)):
-        x = images.pixels[i][:3].transpose(1, 2, 0)
+        x = _on_white(images.pixels[[i]])[0].transpose(1, 2, 0)
         ax.imshow(x, cmap='gray', vmin=0, vmax=255)
         group = f'group {found.labels[i]}' if found.labels[i] >= 0 else 'no group'
-        ax.set_title(f'{images.names[i]}\n{group}, {found.confidence[i]:.0%}', size=8, parse_math=False)
+        ax.set_title(f'{_short(images.names[i], round(14*scale))}\n{group}, {found.confidence[i]:.0%}', size=8, parse_math=False)
     return axs[0]
 
 # %% ../nbs/06_clusters.ipynb #7ba01289
@@ -499,7 +515,9 @@ class Named:
 def _labelled(labels, *of):
     "The rows of `of` whose image has a label, where −1 says that nobody knows it, and those labels."
     labels = np.asarray(labels)
-    known = labels >= 0 if labels.dtype.kind in 'if' else np.ones(len(labels), bool)
+    if labels.dtype == object: labels = np.array([-1 if v is None else v for v in labels.tolist()])
+    if labels.ndim != 1: raise ValueError(f'labels have the shape (N,), not {labels.shape}')
+    known = labels >= 0 if labels.dtype.kind in 'if' else labels != '-1' if labels.dtype.kind == 'U' else np.ones(len(labels), bool)
     return [np.asarray(a) if known.all() else np.asarray(a)[known] for a in (*of, labels)]
 
 def match_groups(
@@ -625,6 +643,7 @@ def report_card(
     latents = _check(latents, 1)
     if len(latents) != len(images): raise ValueError(f'{len(latents)} latents for {len(images)} images')
     if found is not None: _check_number(images, found)
+    if model is not None: check_fit(_network(model), images.pixels.shape)        # and not after three maps
     some = np.random.default_rng(seed).permutation(len(images))[:n]
     judged, latents = images[some], latents[some]
     flat = judged.pixels.reshape(len(judged), -1)/np.float32(255)

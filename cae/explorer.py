@@ -20,13 +20,14 @@ from PIL import Image
 from pandas.api.extensions import ExtensionArray, ExtensionDtype
 from sklearn.decomposition import PCA
 from .images import *
-from .images import _evenly, _strip
+from .images import _evenly, _on_white, _strip
 from .learner import *
 from .learner import _needs
 from .latents import *
 from .maps import *
 from .maps import _called, _heart
 from .clusters import *
+from .clusters import _short
 
 # %% ../nbs/07_explorer.ipynb #4b6ac48e
 def _by_place(xy):
@@ -42,7 +43,7 @@ def _tile_size(n, size, kinds, pixels=1.2e8, most=128):
 
 def _shrunk(pixels, size):
     "Images (n,C,H,W), bytes or floats in [0, 1], as bytes of `size` in one or three channels."
-    x = torch.as_tensor(pixels[:, :3])
+    x = torch.as_tensor(_on_white(np.asarray(pixels)))
     x = x.float() if x.dtype == torch.uint8 else x*255
     if tuple(x.shape[2:]) != size: x = F.interpolate(x, size, mode='bilinear', antialias=True)
     return x.round().clamp(0, 255).byte().numpy()
@@ -201,17 +202,12 @@ def figure_png(
 
 def _png(pixels, height=1, ncols=None, most=1200):
     "Images (M,C,H,W), `ncols` side by side, as PNG: every pixel repeated until one is `height` pixels high, the whole made smaller where it has more than `most`."
-    x = (_strip(pixels[:, :3], ncols or len(pixels))*255).round().astype(np.uint8)
+    x = (_strip(pixels, ncols or len(pixels))*255).round().astype(np.uint8)
     k, buf = -(-height//pixels.shape[2]), BytesIO()
     im = Image.fromarray(x.repeat(k, 0).repeat(k, 1))
     im.thumbnail((most, most))
     im.save(buf, 'PNG')
     return buf.getvalue()
-
-def _short(text, n=60):
-    "`text` on one line, in at most `n` characters: of a longer one, beginning and end."
-    text = ' '.join(str(text).split())
-    return text if len(text) <= n else f'{text[:n//2 - 1]}…{text[-n//2:]}'
 
 def _with_still(cls, still):
     "A subclass of the widget `cls` that also has a picture for pages without widgets: the PNG that `still()` draws."

@@ -218,12 +218,21 @@ def _as_tensor(x):
     "Images of any of our forms as a float tensor in [0, 1], (N,C,H,W)."
     x = x.pixels if isinstance(x, Images) else x
     x = as_torch(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else torch.as_tensor(x).detach().cpu()
+    if x.ndim == 3: x = x[:, None]
+    if x.ndim != 4 or x.shape[1] not in (1, 3, 4): raise ValueError(f'images have the shape (N,C,H,W), and 1, 3 or 4 channels; these have {tuple(x.shape)}')
     return x.float() if x.is_floating_point() or x.dtype == torch.bool else x.float()/255
+
+def _on_white(x):
+    "Images (N,C,H,W), an array of bytes or of floats in [0, 1], seen on a white page: without their fourth channel, if they have one."
+    if x.shape[1] < 4: return x
+    white = 255 if x.dtype == np.uint8 else 1
+    seen = white - x[:, 3:]/white*(white - x[:, :3].astype(float))
+    return seen.round().astype(x.dtype) if white == 255 else seen.astype(x.dtype)
 
 def _strip(x, ncols, pad=2):
     "Images side by side as one (H,W,3) array in [0, 1], with white between them."
-    strip = make_grid(_as_tensor(x).clamp(0, 1), nrow=ncols, padding=pad, pad_value=1.).permute(1, 2, 0).numpy()
-    return strip if strip.shape[2] == 3 else 1 - strip[..., 3:]*(1 - strip[..., :3])     # what is transparent, on white
+    x = torch.from_numpy(_on_white(_as_tensor(x).clamp(0, 1).numpy()))
+    return make_grid(x, nrow=ncols, padding=pad, pad_value=1.).permute(1, 2, 0).numpy()
 
 def show_rows(
     rows:dict, # row's name → images: an `Images`, whole numbers in [0, 255], or floats in [0, 1]; (N,C,H,W)
@@ -444,12 +453,20 @@ def _turn(im):
     "The name of the `Image.Transpose` that stands the Pillow image `im` upright, from what the camera noted; None if it stands already."
     with suppress(Exception): return _turns.get(im.getexif().get(ExifTags.Base.Orientation))     # damaged notes shall not cost the picture
 
+def _on_page(im):
+    "The RGBA image `im` on a white page; on a black one, if there only something can be seen of it."
+    def on(page): return Image.alpha_composite(Image.new('RGBA', im.size, page), im)
+    white = on('white')
+    if min(low for low, _ in white.getextrema()) <= 245: return white
+    black = on('black')
+    return black if max(high for _, high in black.getextrema()[:3]) > 10 else white
+
 def _upright(im, mode='RGB'):
-    "The Pillow image `im` as it is meant to be seen, in `mode`; unless that has transparency, on a white page."
+    "The Pillow image `im` as it is meant to be seen, in `mode`; unless that has transparency, on a page."
     im.load()
     if turn := _turn(im): im = im.transpose(Image.Transpose[turn])
     im = _to_8_bit(im)
-    if im.mode == 'RGBA' and mode != 'RGBA': im = Image.alpha_composite(Image.new('RGBA', im.size, 'white'), im)
+    if im.mode == 'RGBA' and mode != 'RGBA': im = _on_page(im)
     return im if im.mode == mode else im.convert(mode)                  # `convert` would copy it
 
 def _read_image(path, size, channels, crop=None, ink=False):
@@ -545,7 +562,7 @@ def _read_all(files, size, channels, crop, ink, progress=noop):
 def from_folder(cls:Images,
     path, # folder with images, nested as deep as it may be
     size=None, # height and width: a number, a pair, or None for the median of those found
-    channels:int=None, # 1 (grey), 3 (RGB) or 4 (RGBA; for the others, what is transparent is laid on white); None for 1 if no image has colour, else 3
+    channels:int=None, # 1 (grey), 3 (RGB) or 4 (RGBA; for the others, what is transparent is laid on white, or on black if it is white itself); None for 1 if no image has colour, else 3
     labels:bool=False, # take the name of a picture's own folder as its label?
     crop=None, # part to keep: a box (left, top, right, bottom) in pixels, or in fractions if all ≤ 1; 'frame' for `find_frame`'s
     ink:bool=False, # distances from the background's colour in place of colours, so the page is black? One channel by default

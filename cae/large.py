@@ -17,6 +17,7 @@ from .learner import *
 from .learner import _alone, _needs, _weights
 from .latents import *
 from .latents import _network
+from .models import check_fit
 from .clusters import *
 from fastcore.basics import noop
 
@@ -70,7 +71,7 @@ def _reading_of(path, files, labels, how):
     if how.get('ink') is None and res['channels'] == 4: res['ink'] = False       # which has no fourth channel
     size, channels, crop = _check_reading(**res)
     if isinstance(crop, tuple): res['crop'] = list(crop)                         # a box, as JSON gives it back
-    return res | dict(size=list(size or _median_size(files, res['crop'])), channels=channels or 3, ink=bool(res['ink']), labels=labels)
+    return res | dict(size=list(size or _median_size(files, res['crop'])), channels=channels or 3, ink=bool(res['ink']), labels=bool(labels))
 
 def _decoded(files, path, how):
     "The pictures that could be read, uint8 (n,C,H,W), and the note of this part."
@@ -211,13 +212,16 @@ def vectorize_to(
     A `ValueError` if `folder` holds vectors of other images, or of another network. Needs PyArrow (`cae[large]`)."""
     _arrow()                                             # or else the files would be missed only after the first of them was made
     folder, model = Path(folder), _network(model)
+    check_fit(model, images.pixels.shape)
+    if part < 1: raise ValueError(f'a file holds at least one vector, not {part}')
+    count = -(-len(images)//part)
+    mine = list(range(count) if parts is None else parts)
+    if wrong := [k for k in mine if not 0 <= k < count]: raise ValueError(f'the files are 0 to {count - 1}; {wrong[0]} is none of them')
     about = dict(format='cae vectors', written_by=version('cae'), images=len(images), part=part, n_latent=model.n_latent, weights=_weights_hash(model), collection=_collection_hash(images))
     folder.mkdir(parents=True, exist_ok=True)
     _same(folder/'_vectors.json', _about_vectors, 'vectors', about, lambda old, new: _differ(
         {k: old[k] for k in ('images', 'part', 'n_latent')}, {k: new[k] for k in ('images', 'part', 'n_latent')}) or
         ('another network' if old['weights'] != new['weights'] else 'other images' if old['collection'] != new['collection'] else ''))
-    count = -(-len(images)//part)
-    mine = list(range(count) if parts is None else parts)
     for k in mine: _check_part(images, folder, part, k)
     for k in progress([k for k in mine if not _part_path(folder, k).exists()]): _make_part(model, images, folder, part, k, bs)
     if not all(_part_path(folder, k).exists() for k in range(count)): return None

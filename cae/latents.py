@@ -35,6 +35,7 @@ def _all_digits(device):
 @torch.inference_mode()
 def _over(model, x, bs, do, progress=noop):
     "`do(model, batch of x on the model's device)` for all of `x`, as one float32 array that is filled batch by batch."
+    if bs < 1: raise ValueError(f'a batch has at least one image, not {bs}')
     device, res = next(model.parameters()).device, None
     file, x = mapped_file(x), as_torch(x) if isinstance(x, np.ndarray) else x
     with _answering(model), _all_digits(device):
@@ -89,7 +90,7 @@ def generate(
     bs:int=1024, # vectors in a batch
 ):
     "Images from latents: float32 (N,C,H,W) in [0, 1], in the network's channels."
-    latents = torch.as_tensor(np.asarray(_as_numpy(latents), dtype=np.float32))
+    latents = as_torch(np.ascontiguousarray(_as_numpy(latents), dtype=np.float32))
     n = _network(model).n_latent
     if latents.ndim != 2 or latents.shape[1] != n: raise ValueError(f'latents of this network have the shape (N, {n}), not {tuple(latents.shape)}')
     return _over(_network(model), latents, bs, lambda m, z: m.generate(z))
@@ -100,7 +101,9 @@ def interpolate(
     n:int=10, # how many, both ends included
 ):
     "`n` latents in equal steps on the straight line from `a` to `b`: float32 (n,n_latent)."
-    return np.linspace(_as_numpy(a), _as_numpy(b), n, dtype=np.float32)
+    a, b = _as_numpy(a), _as_numpy(b)
+    if a.ndim != 1 or a.shape != b.shape: raise ValueError(f'the ends are latents of one length, (n_latent,); these have the shapes {a.shape} and {b.shape}')
+    return np.linspace(a, b, n, dtype=np.float32)
 
 # %% ../nbs/04_latents.ipynb #2be342ee
 def _without_itself(i, d):

@@ -325,6 +325,8 @@ def lsuv(
     xb, # one batch for it, (N,C,H,W) in [0, 1]; a few hundred images will do
 ):
     "`model` with a start in which no layer's signal fades (LSUV: Mishkin and Matas 2015, Algorithm 1), its answers as bright as `xb`."
+    if not torch.is_tensor(xb) or xb.ndim != 4 or not len(xb) or not xb.isfinite().all(): raise ValueError('lsuv needs a batch of images, a tensor (N,C,H,W) of finite numbers')
+    if hasattr(model, 'size') and xb.shape[1:] != (model.channels, *model.size): raise ValueError(f'{type(model).__name__} takes images of {(model.channels, *model.size)}, not {tuple(xb.shape[1:])}')
     *inner, last = _layers(model)
     for m in (*inner, last): m.weight.copy_(nn.init.orthogonal_(torch.empty(m.weight.shape)))
     hooks = [m.register_forward_hook(_unit_variance) for m in (*inner, last)]
@@ -416,6 +418,7 @@ def plan(
 ):
     "How to train on `images`, by their number and size: a dict `n_latent`, `augment` (arguments of `Distort`, or None), `bs`, `epochs`, `lr` (the highest of one cycle), `wd` (weight decay)."
     if model not in ('resnet', 'seed'): raise ValueError(f"the network is 'resnet' or 'seed', not {model!r}")
+    if epochs is not None and epochs < 1: raise ValueError(f'a plan has at least one epoch, not {epochs}')
     n, bs, seed = len(images), min(128, max(16, len(images)//100)), model == 'seed'
     enough = -(-3000//max(n//bs, 1))
     augment = dict(rotate=0, shear=0, scale=.05, shift=.03) if framed else dict(rotate=15, shear=.2, scale=.15, shift=.1)

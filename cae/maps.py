@@ -66,7 +66,7 @@ def _rows_to_one(p): return (sp.diags(1/np.asarray(p.sum(1)).ravel()) @ p).tocsr
 def _check(latents, least):
     "`latents` as an array (N,n_latent) of at least `least` rows without NaN, or a `ValueError`."
     latents = _as_numpy(latents)
-    if latents.dtype == bool: latents = latents.astype(np.float32)
+    if latents.dtype.kind in 'bui': latents = latents.astype(np.float32)        # small integers overflow
     if latents.ndim != 2 or not latents.shape[1]: raise ValueError(f'latents have the shape (N, n_latent), not {latents.shape}')
     if len(latents) < least: raise ValueError(f'a map needs at least {least} images; there are {len(latents)}')
     bad = np.flatnonzero(~np.isfinite(latents).all(1))
