@@ -339,7 +339,7 @@ def _round(learn, images, found, taught, test, epochs, sure, worth, weight, seed
         after = _find_again(learn, images, found, taught, seed, again)
         verdict = _verdict(found, after, taught, test, sure, worth) | dict(error=_error(learn, images), error_before=was)
         return after, verdict
-    except FloatingPointError as e: return found, verdict | dict(why=str(e))
+    except FloatingPointError as e: return found, verdict | dict(why=str(e).split('\n\t')[-1])                # without what fastai says first
     finally:
         if not verdict['kept']: learn.model.load_state_dict(old)
 
@@ -463,7 +463,7 @@ def show_unsure(
         x = _on_white(images.pixels[[i]])[0].transpose(1, 2, 0)
         ax.imshow(x, cmap='gray', vmin=0, vmax=255)
         group = f'group {found.labels[i]}' if found.labels[i] >= 0 else 'no group'
-        ax.set_title(f'{_short(images.names[i], round(14*scale))}\n{group}, {found.confidence[i]:.0%}', size=8, parse_math=False)
+        ax.set_title(f'{_short(images.names[i], round(11*scale))}\n{group}, {found.confidence[i]:.0%}', size=8, parse_math=False)
     return axs[0]
 
 # %% ../nbs/06_clusters.ipynb #7ba01289
@@ -680,8 +680,9 @@ def plot_confusion(
     ax.imshow(share, cmap='Blues', vmin=0, vmax=1, aspect='auto')
     for (i, j), count in np.ndenumerate(table):
         if count and max(h, w) <= most: ax.text(j, i, f'{count:,}', ha='center', va='center', size=8, color='white' if share[i, j] > .5 else '#222222')
+    names = present if classes is None else [_called(c, classes) for c in present]
     across, down = (range(0, n, -(-n//most)) for n in (w, h))
-    ax.set_xticks(across, [classes[present[i]] if classes else present[i] for i in across], parse_math=False, rotation=45 if classes else 0, ha='right' if classes else 'center')
+    ax.set_xticks(across, [names[i] for i in across], parse_math=False, **({} if classes is None else dict(rotation=45, ha='right')))
     ax.set_yticks(down, ['none' if groups[i] < 0 else groups[i] for i in down])
     ax.set(xlabel='class', ylabel='group')
     return ax

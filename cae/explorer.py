@@ -88,9 +88,11 @@ def _entries(numbers, xy, name):
 def _neighbours_on_page(order, near, found):
     "The nearest of each point on the page, as places on the page: int32 (n,k), −1 for those that are not on it."
     if near is None: return neighbours(found.latents[order], n=min(8, len(order) - 1))[0].astype(np.int32)
-    place = np.full(len(near), -1, np.int32)
+    place, near = np.full(len(near), -1, np.int32), np.asarray(near)
+    if near.ndim != 2 or near.dtype.kind not in 'iu' or near.max(initial=-1) >= len(near): raise ValueError(f'neighbours are numbers of images (N,k), up to {len(near) - 1}')
     place[order] = np.arange(len(order))
-    return place[np.asarray(near)[order][:, :8]]
+    shown = near[order][:, :8]
+    return np.where(shown < 0, -1, place[shown])
 
 def _columns(order, images, found, errors, near):
     "What is known of each point, in `order`: arrays by name."

@@ -298,7 +298,8 @@ def place_to(
     """All images on the map and in the groups of a sample, as Parquet files in `folder`: columns `name` (str), `x`, `y` (floats), `cluster` (int, −1 for none), `sampled` (bool); their paths are returned.
 
     Those of the sample are where they are; each other one is placed by its neighbours among them. Files that are there already are left as they are; a `ValueError` if they are of another map, or of other images."""
-    folder = Path(folder)
+    folder, sample, n = Path(folder), np.asarray(sample), vectors.about['images']
+    if sample.shape != (len(found),) or sample.dtype.kind not in 'iu' or not 0 <= sample.min() <= sample.max() < n: raise ValueError(f'the sample is the numbers of the {len(found):,} images in groups, from 0 to {n - 1:,}')
     about = dict(format='cae places', written_by=version('cae'), groups=found.n_clusters, map=hashlib.sha256(np.ascontiguousarray(found.map.xy).data).hexdigest(), vectors=vectors.about['weights'], collection=_collection_of(vectors))
     folder.mkdir(parents=True, exist_ok=True)
     _same(folder/'_places.json', _about_places, 'places', about, lambda old, new: 'another map' if _differ(old, {k: new[k] for k in ('groups', 'map', 'vectors')}) else 'other images' if old['collection'] != new['collection'] else '')

@@ -623,6 +623,7 @@ class Resume(Callback):
     def before_fit(self):
         if self.idle(): return
         if not isinstance(self.opt, OptimWrapper): raise ValueError(f"Resume keeps PyTorch's optimizers, which fastai wraps in an OptimWrapper, and no {type(self.opt).__name__}")
+        if not self.path.parent.is_dir() or self.path.is_dir(): raise ValueError(f'{self.path}: is a folder, or in one that is not there; the state of a training needs a file')
         self.last = time.monotonic()
         if self.path.exists(): self._take_up()
 
