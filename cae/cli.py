@@ -343,7 +343,8 @@ def _collection(source, model, report, store=None, labels=False):
         from cae.images import infer_reading
         how = infer_reading(source)                              # nothing, unless these are pictures
         if labels and not how: raise ValueError(f'{source}: is no folder of pictures, which could be named after what they show; its own labels are used anyway')
-        return (dict(size=(28, 28), channels=3, crop=None, ink=False) if how and model == 'seed' else how) | (dict(labels=True) if labels else {})
+        if how and model == 'seed': how = dict(size=(28, 28), channels=3, crop=None, ink=False)
+        return how | dict(labels=True) if labels else how
     images = _read(source, how, report, store)
     if len(images) < 10:
         if store: shutil.rmtree(store[0], ignore_errors=True)

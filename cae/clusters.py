@@ -274,7 +274,7 @@ def _teach(learn, groups, epochs, weight, seed, progress=noop, cbs=()):
     if 'augment' in mine: mine['augment'].set_state(its['augment'].get_state())              # the next lesson distorts in other ways
 
 # %% ../nbs/06_clusters.ipynb #0a694d8c
-def _check_number(images, found):
+def _check_groups(images, found):
     "Complain if these are not the groups of so many images."
     if len(found) != len(images): raise ValueError(f'{len(found)} images in groups for {len(images)} images')
 
@@ -360,7 +360,7 @@ def refine(
     after=noop, # is called with the `Groups` after each round that was kept
 ):
     "`Groups` found again after the sure images taught the network (self-training, Lee 2013); where that is not worth it, network and groups stay as they are, and the last of `.rounds` says why."
-    _check_number(images, found)
+    _check_groups(images, found)
     _check_learnt(learn, images)
     epochs, jobs = epochs or max(3, -(-900//max(len(learn.dls.train), 1))), _shares(progress, *[1]*rounds)
     for r, job in list(enumerate(jobs))[begin:]:
@@ -434,7 +434,7 @@ def contact_sheet(
     scale:float=.55, # inches for an image
 ):
     "A picture with a row for each group: its number or name and size, typical members, all sorts, and those least sure; returns the axes."
-    _check_number(images, found)
+    _check_groups(images, found)
     rows = max(found.n_clusters, 1)
     widths = [n, n_sorts, n_unsure]
     fig, axs = plt.subplots(rows, 3, figsize=(sum(widths)*scale + 2.5, rows*scale + .5), width_ratios=widths, squeeze=False,
@@ -456,7 +456,7 @@ def show_unsure(
     scale:float=1.6, # inches for an image
 ):
     "The `n` images of the whole collection that fit worst anywhere, each with its name, group and confidence; returns the axes."
-    _check_number(images, found)
+    _check_groups(images, found)
     fig, axs = plt.subplots(1, n, figsize=(n*scale, scale*1.35), squeeze=False)
     for ax in axs[0]: ax.axis('off')
     for ax, i in zip(axs[0], found.unsure(n=n)):
@@ -517,7 +517,7 @@ def _labelled(labels, *of):
     labels = np.asarray(labels)
     if labels.dtype == object: labels = np.array([-1 if v is None else v for v in labels.tolist()])
     if labels.ndim != 1: raise ValueError(f'labels have the shape (N,), not {labels.shape}')
-    known = labels >= 0 if labels.dtype.kind in 'if' else labels != '-1' if labels.dtype.kind == 'U' else np.ones(len(labels), bool)
+    known = labels >= 0 if labels.dtype.kind in 'biuf' else labels.astype(str) != '-1'
     return [np.asarray(a) if known.all() else np.asarray(a)[known] for a in (*of, labels)]
 
 def match_groups(
@@ -528,9 +528,9 @@ def match_groups(
     true, found = np.asarray(true), np.asarray(found)
     if len(true) != len(found): raise ValueError(f'{len(found)} images in groups, {len(true)} labels')
     found, true = _labelled(true, found)
-    classes, groups = np.unique(true), np.unique(found[found >= 0])
+    classes, groups = np.unique(true).tolist(), np.unique(found[found >= 0]).tolist()
     table = np.array([[np.sum((found == g) & (true == c)) for c in classes] for g in groups]).reshape(len(groups), len(classes))
-    return {groups.tolist()[i]: classes.tolist()[j] for i, j in zip(*linear_sum_assignment(-table))}
+    return {groups[i]: classes[j] for i, j in zip(*linear_sum_assignment(-table))}
 
 def clustering_accuracy(
     true, # the class of each image: numbers, −1 where nobody knows it, which is left out, or names; (N,)
@@ -642,7 +642,7 @@ def report_card(
     "A pandas table with a row for each measure: `network`, `PCA` (as many numbers) and `pixels` are judged alike, `all images` is `found` as it is, `source` where the measure comes from; NaN where it was not taken."
     latents = _check(latents, 1)
     if len(latents) != len(images): raise ValueError(f'{len(latents)} latents for {len(images)} images')
-    if found is not None: _check_number(images, found)
+    if found is not None: _check_groups(images, found)
     if model is not None: check_fit(_network(model), images.pixels.shape)        # and not after three maps
     some = np.random.default_rng(seed).permutation(len(images))[:n]
     judged, latents = images[some], latents[some]

@@ -457,9 +457,9 @@ def _on_page(im):
     "The RGBA image `im` on a white page; on a black one, if there only something can be seen of it."
     def on(page): return Image.alpha_composite(Image.new('RGBA', im.size, page), im)
     white = on('white')
-    if min(low for low, _ in white.getextrema()) <= 245: return white
-    black = on('black')
-    return black if max(high for _, high in black.getextrema()[:3]) > 10 else white
+    if min(low for low, _ in white.getextrema()) <= 245 or im.getchannel('A').getextrema()[1] <= 10: return white
+    del white                                                   # which may be large
+    return on('black')
 
 def _upright(im, mode='RGB'):
     "The Pillow image `im` as it is meant to be seen, in `mode`; unless that has transparency, on a page."
