@@ -306,6 +306,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'cae.images.Distort.__init__': ('images.html#distort.__init__', 'cae/images.py'),
                             'cae.images.Distort._erased': ('images.html#distort._erased', 'cae/images.py'),
                             'cae.images.Distort._rand': ('images.html#distort._rand', 'cae/images.py'),
+                            'cae.images.Distort._some': ('images.html#distort._some', 'cae/images.py'),
                             'cae.images.Distort.matrices': ('images.html#distort.matrices', 'cae/images.py'),
                             'cae.images.Images': ('images.html#images', 'cae/images.py'),
                             'cae.images.Images.__add__': ('images.html#images.__add__', 'cae/images.py'),

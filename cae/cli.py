@@ -81,7 +81,7 @@ def _figures(images, errors, found):
     "What there is to say about a run, in numbers; those that need labels only if there are some."
     from cae.clusters import _groups_by_labels
     res = dict(mse=float(errors.mean()), groups=found.n_clusters, in_no_group=float((found.labels < 0).mean()), refinement=found.rounds)
-    by = {} if images.labels is None else _groups_by_labels(found, images.labels)
+    by = {} if images.labels is None else _groups_by_labels(found.map.xy, found.labels, images.labels)
     told = dict(map_knn_accuracy='10-NN accuracy on the map', clustering_accuracy='accuracy of the groups', nmi='NMI of the groups')
     return res | {name: float(by[measure]) for name, measure in told.items() if measure in by}
 
@@ -180,6 +180,7 @@ def _chosen(report):
     view = ['cropped to the frame']*bool(report['crop']) + ['ink on black']*report['ink'] + [f'{h}×{w}', _some(report["channels"], "channel")]
     moved = report['augment']
     shown = 'as they are' if not moved else 'slightly shifted and scaled' if not moved['rotate'] else 'turned, sheared, scaled and shifted'
+    if moved and moved.get('plain'): shown += f', {moved["plain"]:.0%} of them as they are'
     return (f'chosen: {", ".join(view)}; network {report["model"]}, {_some(report["n_latent"], "number")} an image; '
             f'{_some(report["epochs"], "epoch")} in batches of {report["bs"]}, images shown {shown}')
 

@@ -584,21 +584,21 @@ _sources = {
     'NMI of the groups': 'normalised mutual information; Strehl and Ghosh 2002',
     'ARI of the groups': 'adjusted Rand index; Hubert and Arabie 1985'}
 
-def _stability(x, found, seed):
-    "How far the groups of every other vector agree with those of all, an adjusted Rand index: at most 1, about 0 by chance."
+def _stability(x, groups, seed):
+    "How far the groups found in every other vector agree with those of all, an adjusted Rand index: at most 1, about 0 by chance."
     if len(x) < 20: return np.nan
     half = discover(x[::2], fit_map(x[::2], seed=seed, progress=False))
-    if min(len(set(found.labels)), len(set(half.labels))) < 2: return np.nan
-    return adjusted_rand_score(found.labels[::2], half.labels)
+    if min(len(set(groups)), len(set(half.labels))) < 2: return np.nan
+    return adjusted_rand_score(groups[::2], half.labels)
 
-def _without_labels(x, found, seed):
-    "What can be asked of vectors `x` and their groups if nobody knows any classes."
-    some, inside = slice(2000), found.labels >= 0
-    k, parted = min(10, max(1, len(x[some])//2 - 1)), len(set(found.labels[inside])) > 1
-    return {'trustworthiness of the map': trustworthiness(x[some], found.map.xy[some], n_neighbors=k),
-            'groups': found.n_clusters, 'in no group': float(np.mean(~inside)),
-            'silhouette of the groups': float(silhouette_score(x[inside], found.labels[inside])) if parted and inside.sum() > found.n_clusters else np.nan,
-            'stability of the groups': _stability(x, found, seed)}
+def _without_labels(x, xy, groups, seed):
+    "What can be asked of vectors `x`, their map and their groups if nobody knows any classes."
+    some, inside, found = slice(2000), groups >= 0, int(groups.max()) + 1
+    k = min(10, max(1, len(x[some])//2 - 1))
+    return {'trustworthiness of the map': trustworthiness(x[some], xy[some], n_neighbors=k),
+            'groups': found, 'in no group': float(np.mean(~inside)),
+            'silhouette of the groups': float(silhouette_score(x[inside], groups[inside])) if 1 < found < inside.sum() else np.nan,
+            'stability of the groups': _stability(x, groups, seed)}
 
 @contextmanager
 def _few_each():
@@ -606,27 +606,29 @@ def _few_each():
     with warnings.catch_warnings(action='ignore', category=UserWarning): yield
 
 @_few_each()
-def _groups_by_labels(found, labels):
+def _groups_by_labels(xy, groups, labels):
     "How well groups and their map agree with the class of each."
-    xy, groups, labels = _labelled(labels, found.map.xy, found.labels)
+    xy, groups, labels = _labelled(labels, xy, groups)
     if len(labels) < 2: return {}
     return {'10-NN accuracy on the map': knn_accuracy(xy, labels, k=min(10, len(xy) - 1)), 'accuracy of the groups': clustering_accuracy(labels, groups),
             'NMI of the groups': normalized_mutual_info_score(labels, groups), 'ARI of the groups': adjusted_rand_score(labels, groups)}
 
 @_few_each()
-def _with_labels(x, found, labels):
+def _with_labels(x, xy, groups, labels):
     "What else can be asked with the class of each."
     x, y = _labelled(labels, x)
     if len(y) < 2: return {}
     k, cut = min(10, len(x) - 1), len(x)*4//5
     probe = linear_probe(x[:cut], y[:cut], x[cut:], y[cut:]) if len(np.unique(y[:cut])) > 1 else np.nan
-    return {'10-NN accuracy': knn_accuracy(x, y, k=k), 'linear probe': probe} | _groups_by_labels(found, labels)
+    return {'10-NN accuracy': knn_accuracy(x, y, k=k), 'linear probe': probe} | _groups_by_labels(xy, groups, labels)
 
-def _judge(x, labels, seed, progress):
-    "What can be asked of vectors `x`, with `labels` unless they are None, and of the groups that are found in them, as a dict."
+def _judge(x, labels, mixed, seed, progress):
+    "What can be asked of vectors `x`, with `labels` unless they are None, and of the groups that are found in them, as a dict; asked of them in the order `mixed`."
     drawing, grouping, asking = _shares(progress, 4, 1, 3)
     its, res = discover(x, fit_map(x, seed=seed, progress=drawing), progress=grouping), {}
-    questions = [lambda: _without_labels(x, its, seed)] + [lambda: _with_labels(x, its, labels)]*(labels is not None)
+    x, xy, groups = x[mixed], its.map.xy[mixed], its.labels[mixed]
+    questions = [lambda: _without_labels(x, xy, groups, seed)]
+    if labels is not None: questions.append(lambda: _with_labels(x, xy, groups, labels[mixed]))
     for ask in asking(questions): res |= ask()
     return res
 
@@ -644,13 +646,14 @@ def report_card(
     if len(latents) != len(images): raise ValueError(f'{len(latents)} latents for {len(images)} images')
     if found is not None: _check_groups(images, found)
     if model is not None: check_fit(_network(model), images.pixels.shape)        # and not after three maps
-    some = np.random.default_rng(seed).permutation(len(images))[:n]
+    some, mixed = np.random.default_rng(seed).permutation(len(images))[:n], np.arange(min(n, len(images)))
+    if n >= len(images): some, mixed = mixed, some               # all in their own order, so that their groups are those of `found`; chance deals with them later
     judged, latents = images[some], latents[some]
     flat = judged.pixels.reshape(len(judged), -1)/np.float32(255)
     with np.errstate(invalid='ignore'): pca = PCA(min(latents.shape[1], *flat.shape), random_state=seed).fit(flat)       # images all alike have no variance to share out
     card, components = {}, pca.transform(flat)
     for (name, x), job in zip({'network': latents, 'PCA': components, 'pixels': flat}.items(), _shares(progress, 1, 1, 1)):
-        card[name] = _judge(x, judged.labels, seed, job)
+        card[name] = _judge(x, judged.labels, mixed, seed, job)
     if found is not None: card['all images'] = _of_all(found, images.labels)
     card['PCA']['error of reproductions'] = float(((pca.inverse_transform(components).clip(0, 1) - flat)**2).mean())
     if model is not None: card['network']['error of reproductions'] = float(reconstruction_error(model, judged).mean())
@@ -660,7 +663,7 @@ def report_card(
 def _of_all(found, labels):
     "What can be said of the groups of the whole collection without drawing another map."
     res = {'groups': found.n_clusters, 'in no group': float(np.mean(found.labels < 0))}
-    return res if labels is None else res | _groups_by_labels(found, labels)
+    return res if labels is None else res | _groups_by_labels(found.map.xy, found.labels, labels)
 
 # %% ../nbs/06_clusters.ipynb #6f6df266
 def plot_confusion(

@@ -837,7 +837,7 @@ class ImagesDL(DataLoader):
 
 # %% ../nbs/00_images.ipynb #cf9f7b2e
 class Distort:
-    "Turns, shears, scales, shifts and partly erases each image of a batch at random: float (N,C,H,W) → the same shape."
+    "Turns, shears, scales, shifts and partly erases each image of a batch at random, or leaves it alone: float (N,C,H,W) → the same shape."
     def __init__(self,
         rotate:float=15, # at most so many degrees either way
         shear:float=.2, # at most this slope either way
@@ -845,12 +845,14 @@ class Distort:
         shift:float=.1, # at most this share of the width and of the height
         erase:float=0., # share of the images in which a rectangle becomes black
         erase_size:float=.4, # its sides, at most, in shares of the image's
+        plain:float=0., # share of the images that stay as they are
         seed:int=42, # of all that is random
     ):
         self.rotate, self.shear, self.scale, self.shift = math.radians(rotate), shear, scale, shift
-        self.erase, self.erase_size, self.random = erase, erase_size, torch.Generator().manual_seed(index(seed))
+        self.erase, self.erase_size, self.plain, self.random = erase, erase_size, plain, torch.Generator().manual_seed(index(seed))
 
     def _rand(self, *shape): return torch.rand(*shape, generator=self.random)*2 - 1
+    def _some(self, n, share, device): return (self._rand(n, 1, 1).abs() < share).to(device)
 
     def matrices(self, n, aspect):
         "Affine maps (n,2,3) in the coordinates of `affine_grid`, for images `aspect` times as wide as high."
@@ -862,14 +864,15 @@ class Distort:
 
     def __call__(self, x):
         grid = F.affine_grid(self.matrices(len(x), x.shape[3]/x.shape[2]).to(x), x.shape, align_corners=False)
-        x = F.grid_sample(x, grid, padding_mode='border', align_corners=False)
-        return self._erased(x) if self.erase else x
+        moved = F.grid_sample(x, grid, padding_mode='border', align_corners=False)
+        if self.erase: moved = self._erased(moved)
+        return moved.where(~self._some(len(x), self.plain, x.device)[..., None], x) if self.plain else moved
 
     def _erased(self, x):
         "`x` with a black rectangle somewhere in a share `erase` of the images."
         n, (h, w) = len(x), x.shape[2:]
         mid, half = self._rand(n, 2, 1).to(x.device), (self._rand(n, 2, 1).abs()*self.erase_size).to(x.device)
-        half = half*(self._rand(n, 1, 1).abs() < self.erase).to(x.device)
+        half = half*self._some(n, self.erase, x.device)
         gone = [(torch.linspace(-1, 1, m, device=x.device) - mid[:, i]).abs() < half[:, i] for i, m in enumerate((h, w))]
         return x.masked_fill((gone[0][:, :, None] & gone[1][:, None])[:, None], 0.)
 

@@ -151,7 +151,7 @@ class ResNetAutoencoder(nn.Module):
         size=28, # height and width of the images: a number of pixels, at least 4, or a pair of such
         channels:int=1, # 1, 3 or 4
         n_latent:int=64, # length of the latent vector, at most the numbers in an image
-        widths=None, # features after each halving, as many numbers as there should be halvings; default as `halvings` has it: 64 at the smallest size, half as many at each larger one, at least 8
+        widths=None, # features after each halving, as many numbers as there should be halvings; default as `halvings` has it: 64 at the smallest size, half as many at each larger one, at least 8; in colour twice as many
         n_blocks:int=1, # residual blocks beside each halving and doubling (He and others 2016)
         norm:bool=False, # batch normalisation in every layer?
     ):
@@ -162,7 +162,7 @@ class ResNetAutoencoder(nn.Module):
         if channels not in (1, 3, 4): raise ValueError(f'images have 1, 3 or 4 channels, not {channels}')
         if not 1 <= n_latent <= channels*math.prod(self.size):
             raise ValueError(f'{n_latent} numbers cannot sum up an image of {channels}×{self.size[0]}×{self.size[1]}: 1 to {channels*math.prod(self.size)} can')
-        self.widths = _check_widths(widths, self.size)
+        self.widths = _check_widths(widths, self.size, self.channels)
         how = dict(n_blocks=self.n_blocks, act=nn.SiLU, norm=nn.BatchNorm2d if norm else None)
         sizes, nfs = [self.size], [self.channels, *self.widths]
         for _ in self.widths: sizes.append(tuple((s + 1)//2 for s in sizes[-1]))
@@ -190,9 +190,10 @@ def _check_size(size):
     if not hw or len(hw) != 2 or min(hw) < 4: raise ValueError(f'a size is a whole number of pixels, at least 4, or a pair (height, width) of such; not {size!r}')
     return hw
 
-def _check_widths(widths, size):
-    "`widths` as a list; by default 64 at the smallest of the `halvings`, half as many at each larger one, at least 8."
-    if widths is None: return [max(8, 64 >> i) for i in reversed(range(len(halvings(size)) - 1))]
+def _check_widths(widths, size, channels):
+    "`widths` as a list; by default 64 at the smallest of the `halvings`, half as many at each larger one, at least 8; in colour twice as many."
+    most = 64 if channels == 1 else 128
+    if widths is None: return [max(most//8, most >> i) for i in reversed(range(len(halvings(size)) - 1))]
     nfs = _whole(widths)
     if not nfs or min(nfs) < 1: raise ValueError(f'widths are numbers of features, one for each halving; not {widths!r}')
     return list(nfs)
