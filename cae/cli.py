@@ -180,7 +180,7 @@ def _chosen(report):
     view = ['cropped to the frame']*bool(report['crop']) + ['ink on black']*report['ink'] + [f'{h}×{w}', _some(report["channels"], "channel")]
     moved = report['augment']
     shown = 'as they are' if not moved else 'slightly shifted and scaled' if not moved['rotate'] else 'turned, sheared, scaled and shifted'
-    if moved and moved.get('plain'): shown += f', {moved["plain"]:.0%} of them as they are'
+    if moved and moved.get('plain'): shown += f' {1 - moved["plain"]:.0%} of the time'
     return (f'chosen: {", ".join(view)}; network {report["model"]}, {_some(report["n_latent"], "number")} an image; '
             f'{_some(report["epochs"], "epoch")} in batches of {report["bs"]}, images shown {shown}')
 
@@ -975,7 +975,7 @@ def _parser():
     d.add_argument('--out', default='out', metavar='DIR', help='folder for the answers (default: out)')
     d.add_argument('--model', choices=['resnet', 'seed'], default='resnet', help='the network (default: resnet, for any size; seed is the one of the story)')
     d.add_argument('--n-latent', type=_whole_number(1), metavar='N', help='length of the latent vector (default: 64, fewer for tiny images; 128 for seed)')
-    d.add_argument('--epochs', type=_whole_number(1), metavar='N', help='passes over the images (default: 5, 8 for seed, more where there are few)')
+    d.add_argument('--epochs', type=_whole_number(1), metavar='N', help='passes over the images before any lesson (default: 5, 8 for seed, more where there are few)')
     d.add_argument('--lessons', type=_whole_number(0), metavar='N', help='how often the groups teach the network and are found again (default: 1; none for seed); more of them settle more of the unsure images')
     d.add_argument('--seed', type=_whole_number(0), default=42, metavar='N', help='of everything that is random (default: 42)')
     d.add_argument('--sample', type=_whole_number(10), default=100_000, metavar='N', help='with more than N images, map and groups are made from N drawn at random, and the rest is placed (default: 100000)')

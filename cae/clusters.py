@@ -82,6 +82,10 @@ def _no_group(group, n):
     "The error where `group` is asked for and there are `n`."
     return ValueError(f'there is no group {group!r}; ' + (f'the groups are 0 to {n - 1}' if n else 'there are none'))
 
+def _check_count(*counts):
+    "A `ValueError` if so many images cannot be shown."
+    if min(counts) < 1: raise ValueError(f'at least one image is asked for, not {min(counts)}')
+
 class Groups:
     "The groups of a collection: `.labels` (N,) int, −1 for none; `.confidence` (N,) in [0, 1]; `.n_clusters`; `.rounds` of `refine`."
     def __init__(self,
@@ -108,6 +112,7 @@ class Groups:
         n:int=10, # how many
     ):
         "Indices of the `n` members nearest to the average of their group, nearest first."
+        _check_count(n)
         i = self._members(group)
         return i[self._far(i, self.latents[i].mean(0)).argsort(kind='stable')[:n]]
 
@@ -116,6 +121,7 @@ class Groups:
         n:int=10, # how many
     ):
         "Indices of `n` members that together show what there is in their group: the middle one of each of `n` parts (k-means, Lloyd 1982) of at most 2,000."
+        _check_count(n)
         i = self._members(group)
         i = i[_evenly(len(i), 2000)]
         _, one_of_each = np.unique(self.latents[i], axis=0, return_index=True)
@@ -131,6 +137,7 @@ class Groups:
         n:int=5, # how many
     ):
         "Indices of the `n` images whose membership is least sure, the least first."
+        _check_count(n)
         i = np.arange(len(self)) if group is None else self._members(group)
         return i[self.confidence[i].argsort(kind='stable')[:n]]
 
@@ -141,6 +148,7 @@ class Groups:
     ):
         "The group of each new image by vote of its nearest known ones: int (M,), −1 where at least as many of these are in none as in any group, or all are too far off."
         latents, k = _check_new(latents, self.latents.shape[1]), min(k, len(self) - 1)
+        if not len(latents): return np.empty(0, dtype=int)
         vote = KNeighborsClassifier(k).fit(self.latents, self.labels)
         res = vote.predict(latents)
         if far is None: return res
@@ -435,6 +443,7 @@ def contact_sheet(
 ):
     "A picture with a row for each group: its number or name and size, typical members, all sorts, and those least sure; returns the axes."
     _check_groups(images, found)
+    _check_count(n, n_sorts, n_unsure)
     rows = max(found.n_clusters, 1)
     widths = [n, n_sorts, n_unsure]
     fig, axs = plt.subplots(rows, 3, figsize=(sum(widths)*scale + 2.5, rows*scale + .5), width_ratios=widths, squeeze=False,
@@ -457,6 +466,7 @@ def show_unsure(
 ):
     "The `n` images of the whole collection that fit worst anywhere, each with its name, group and confidence; returns the axes."
     _check_groups(images, found)
+    _check_count(n)
     fig, axs = plt.subplots(1, n, figsize=(n*scale, scale*1.35), squeeze=False)
     for ax in axs[0]: ax.axis('off')
     for ax, i in zip(axs[0], found.unsure(n=n)):
@@ -479,6 +489,7 @@ class Named:
         self.found, self.names = found, {g: str(names.get(g, f'group {g}')) for g in range(found.n_clusters)}
         self.labels = self._name(found.labels)
 
+    def __repr__(self): return f'Named: {", ".join(self.names.values())}; {len(self.labels):,} images'
     def _name(self, groups): return np.array([*self.names.values(), ''], dtype=object)[groups]      # −1 is the last
 
     def predict(self,
@@ -623,7 +634,7 @@ def _with_labels(x, xy, groups, labels):
     return {'10-NN accuracy': knn_accuracy(x, y, k=k), 'linear probe': probe} | _groups_by_labels(xy, groups, labels)
 
 def _judge(x, labels, mixed, seed, progress):
-    "What can be asked of vectors `x`, with `labels` unless they are None, and of the groups that are found in them, as a dict; asked of them in the order `mixed`."
+    "A dict of what can be asked of vectors `x`, with `labels` unless they are None, and of the groups that are found in them: found in the order of `x`, asked in the order `mixed`."
     drawing, grouping, asking = _shares(progress, 4, 1, 3)
     its, res = discover(x, fit_map(x, seed=seed, progress=drawing), progress=grouping), {}
     x, xy, groups = x[mixed], its.map.xy[mixed], its.labels[mixed]
@@ -637,7 +648,7 @@ def report_card(
     images:Images, # the collection; its labels, if it has some, are used here and nowhere else
     found=None, # its `Groups`, for a column of their own; default none
     model=None, # the network or `Learner`, for the error of its reproductions
-    n:int=4000, # of how many images the three are judged, drawn at random
+    n:int=4000, # of how many images the three are judged, drawn at random if there are more
     seed:int=42, # for the choice and the maps
     progress=noop, # wraps thousandths of the work, as `tqdm` does; default nothing is shown
 ):
@@ -646,8 +657,8 @@ def report_card(
     if len(latents) != len(images): raise ValueError(f'{len(latents)} latents for {len(images)} images')
     if found is not None: _check_groups(images, found)
     if model is not None: check_fit(_network(model), images.pixels.shape)        # and not after three maps
-    some, mixed = np.random.default_rng(seed).permutation(len(images))[:n], np.arange(min(n, len(images)))
-    if n >= len(images): some, mixed = mixed, some               # all in their own order, so that their groups are those of `found`; chance deals with them later
+    chance = np.random.default_rng(seed).permutation(len(images))
+    some, mixed = (chance[:n], slice(None)) if n < len(images) else (slice(None), chance)       # all of them in their own order, in which `discover` found what it found
     judged, latents = images[some], latents[some]
     flat = judged.pixels.reshape(len(judged), -1)/np.float32(255)
     with np.errstate(invalid='ignore'): pca = PCA(min(latents.shape[1], *flat.shape), random_state=seed).fit(flat)       # images all alike have no variance to share out

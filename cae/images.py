@@ -843,9 +843,9 @@ class Distort:
         shear:float=.2, # at most this slope either way
         scale:float=.15, # height and width are each divided by a number from 1 − this to 1 + this
         shift:float=.1, # at most this share of the width and of the height
-        erase:float=0., # share of the images in which a rectangle becomes black
+        erase:float=0., # share of the images, but for those that stay as they are, in which a rectangle becomes black
         erase_size:float=.4, # its sides, at most, in shares of the image's
-        plain:float=0., # share of the images that stay as they are
+        plain:float=0., # share of the images that stay as they are, by lot in each batch
         seed:int=42, # of all that is random
     ):
         self.rotate, self.shear, self.scale, self.shift = math.radians(rotate), shear, scale, shift

@@ -32,6 +32,7 @@ class Map:
         self.embedding, self.xy = embedding, np.asarray(embedding, dtype=np.float32)
 
     def __len__(self): return len(self.xy)
+    def __repr__(self): return f'{type(self).__name__}: {len(self):,} points'
     def __deepcopy__(self, memo):                                # openTSNE's embedding loses what it knows in a deep copy; nothing here changes it, so both can have it
         res = copy.copy(self)
         res.xy = self.xy.copy()
@@ -195,6 +196,7 @@ def plot_map(
 ):
     "The map as a picture, each group in its own colour with its name among its points; returns the axes."
     xy = themap.xy if isinstance(themap, Map) else np.asarray(themap)
+    if xy.shape[1:] != (2,): raise ValueError(f'a map has points of the shape (N, 2), not {xy.shape}')
     labels = _whole_labels(np.full(len(xy), -1) if labels is None else labels)
     if len(labels) != len(xy): raise ValueError(f'{len(xy)} points need {len(xy)} labels, not {len(labels)}')
     if ax is None: ax = plt.subplots(figsize=(8, 8))[1]
