@@ -866,7 +866,7 @@ class Distort:
         grid = F.affine_grid(self.matrices(len(x), x.shape[3]/x.shape[2]).to(x), x.shape, align_corners=False)
         moved = F.grid_sample(x, grid, padding_mode='border', align_corners=False)
         if self.erase: moved = self._erased(moved)
-        return moved.where(~self._some(len(x), self.plain, x.device)[..., None], x) if self.plain else moved
+        return x.where(self._some(len(x), self.plain, x.device)[..., None], moved) if self.plain else moved
 
     def _erased(self, x):
         "`x` with a black rectangle somewhere in a share `erase` of the images."
