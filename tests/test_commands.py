@@ -5,7 +5,7 @@ from PIL import Image
 from cae.cli import place_images, vectorize_images
 from conftest import cae, start
 
-COMMANDS = 'discover', 'vectorize', 'place', 'explore'
+COMMANDS = 'discover', 'vectorize', 'place', 'name', 'explore'
 
 @pytest.fixture(scope='module')
 def new(digits, tmp_path_factory):
@@ -113,6 +113,45 @@ def test_a_damaged_run_is_named(run, idx, tmp_path):
     np.save(tmp_path/'d'/'latents.npy', latents)
     said_in_one_line(cae('place', 'd', few, '--quiet', cwd=tmp_path), 'latents.npy: some of the latents have NaN')
     assert not (tmp_path/'d'/'placed').exists()
+
+# name
+
+@pytest.fixture
+def answers(run, tmp_path):
+    "The folder of the run, to write into."
+    return shutil.copytree(run[1], tmp_path/'answers')
+
+def test_named_groups_name_images_and_places(run, answers, new, tmp_path):
+    n = json.loads((answers/'report.json').read_text())['groups']
+    odd = '=1+1, "a"\x1b[2J</script>'
+    res = cae('name', answers, f'0={odd}', '1= twos ', cwd=tmp_path)
+    assert (res.returncode, res.stderr) == (0, '') and len(res.stdout.splitlines()) == n + 2 and '\x1b' not in res.stdout
+    assert res.stdout.count('no name yet') == n - 2 and ': twos\n' in res.stdout
+    labels = ['' if r['cluster'] == '-1' else {'0': odd, '1': 'twos'}.get(r['cluster'], f'group {r["cluster"]}') for r in rows(run[1]/'images.csv')]
+    assert [r['label'] for r in rows(answers/'named.csv')] == labels
+    report = json.loads(cae('name', answers, '0=ones', '1=', '--json', cwd=tmp_path).stdout)
+    assert [g['name'] for g in report['groups'][:2]] == ['ones', ''] and sum(g['images'] for g in report['groups']) == sum(l != '' for l in labels)
+    assert cae('place', answers, new, '--quiet', cwd=tmp_path).returncode == 0
+    placed = rows(answers/'placed'/'placed.csv')
+    assert list(placed[0])[-1] == 'called' and all(r['called'] == ('ones' if r['cluster'] == '0' else f'group {r["cluster"]}' if r['cluster'] != '-1' else '') for r in placed)
+
+def test_names_go_with_the_answers_that_they_are_for(answers, idx):
+    assert cae('name', answers, '0=ones', '--quiet', cwd=idx).returncode == 0
+    again = 'discover', 'few-images-idx3-ubyte', '--out', answers, '--epochs', 30
+    assert cae(*again, cwd=idx).returncode == 0 and (answers/'names.csv').exists()                  # there was nothing to do
+    assert cae(*again[:-1], 1, '--anew', cwd=idx).returncode == 0
+    assert not (answers/'names.csv').exists() and not (answers/'named.csv').exists()               # other groups now
+
+def test_what_cannot_be_named(answers, tmp_path):
+    before = {p.name: p.read_bytes() for p in answers.iterdir()}
+    for words, says in ((('nowhere', '0=a'), 'nowhere: there is no such folder'), ((answers, '99=a'), 'there is no group 99; the groups are 0 to'), ((answers, '0=a', '0=b'), 'one of the groups is given two names')):
+        said_in_one_line(cae('name', *words, cwd=tmp_path), says)
+    for name, text in {'names.csv': b'group,name\nzero,a\n', 'named.csv': b'mine\n', 'map.html': b'\xff<h1>'}.items():
+        (answers/name).write_bytes(text)
+        said_in_one_line(cae('name', answers, '0=a', cwd=tmp_path), name)
+        assert (answers/name).read_bytes() == text
+        (answers/name).write_bytes(before[name]) if name in before else (answers/name).unlink()
+    assert {p.name: p.read_bytes() for p in answers.iterdir()} == before
 
 # explore
 
@@ -225,7 +264,7 @@ def test_help_shows_an_example_and_the_codes(command, tmp_path):
     assert res.returncode == 0 and f'  cae {command} ' in res.stdout and 'exit codes: 0' in res.stdout
     assert all(o in res.stdout for o in ('--quiet', '--json')) and max(map(len, res.stdout.splitlines())) < 132
 
-@pytest.mark.parametrize('words', [['vectorize'], ['place', 'out'], ['explore'], ['explore', '.', '--port', '99999'], ['place', 'a', 'b', '--jsonn']])
+@pytest.mark.parametrize('words', [['vectorize'], ['place', 'out'], ['name', 'out', 'ones'], ['explore'], ['explore', '.', '--port', '99999'], ['place', 'a', 'b', '--jsonn']])
 def test_wrong_words_end_with_two(words, tmp_path):
     res = cae(*words, cwd=tmp_path)
     assert res.returncode == 2 and not res.stdout and 'Traceback' not in res.stderr

@@ -3,7 +3,7 @@ import csv, io, shutil
 import numpy as np, pytest
 from PIL import Image
 from cae.clusters import Groups
-from cae.explorer import save_explorer
+from cae.explorer import rename_groups, save_explorer
 from cae.images import Images, mnist
 from cae.maps import NearestMap
 from cae.models import ResNetAutoencoder
@@ -46,6 +46,17 @@ def page(request, browser, page_path):
     assert page.evaluate('window.ran') is None
     assert not said and not asked
     context.close()
+
+def test_renamed_groups(browser, page_path, tmp_path):
+    renamed = rename_groups(shutil.copy(page_path, tmp_path/'map.html'), {1: HOSTILE[0], 2: 'threes'})
+    page, said = browser.new_page(), []
+    page.on('console', lambda m: m.type == 'error' and said.append(m.text))
+    page.goto(renamed.as_uri())
+    page.wait_for_selector('body[data-ready]', timeout=30_000)
+    assert [HOSTILE[0] in t or 'threes' in t for t in page.locator('#legend li').all_text_contents()] == [False, True, True, False]
+    assert HOSTILE[1] not in page.locator('#legend').text_content()                # it was the name of the first
+    assert page.evaluate('window.ran') is None and not said
+    page.close()
 
 def where(page, i):
     "Where on the screen the image number `i` of the collection is, and its place on the page."
