@@ -240,6 +240,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'cae/elsewhere.py'),
                                'cae.elsewhere.AutoencoderTransformer.__sklearn_tags__': ( 'elsewhere.html#autoencodertransformer.__sklearn_tags__',
                                                                                           'cae/elsewhere.py'),
+                               'cae.elsewhere.AutoencoderTransformer._check_scale': ( 'elsewhere.html#autoencodertransformer._check_scale',
+                                                                                      'cae/elsewhere.py'),
                                'cae.elsewhere.AutoencoderTransformer._images': ( 'elsewhere.html#autoencodertransformer._images',
                                                                                  'cae/elsewhere.py'),
                                'cae.elsewhere.AutoencoderTransformer.fit': ( 'elsewhere.html#autoencodertransformer.fit',

@@ -152,13 +152,20 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         return Images(x.reshape(-1, *self.image_shape_))
 
     def transform(self, X):
-        "The latents of `X`: float32 (N,n_latent)."
+        "The latents of `X`, which are on the scale of those in `fit`: float32 (N,n_latent)."
         check_is_fitted(self)
         X, shape = _as_rows(X)
         if None not in (shape, self.shape_) and _chw(shape) != _chw(self.shape_): raise ValueError(f'images of the shape {self.shape_} were learnt, these have {shape}')
         X = validate_data(self, X, reset=False)
+        self._check_scale(X)
         if shape is None and _channels_last(self.shape_ or ()): X = _as_rows(X.reshape(-1, *self.shape_))[0]
         return vectorize(self.model_, self._images(X, 64), bs=64)[:len(X)]
+
+    def _check_scale(self, X):
+        "Complain about bytes where numbers up to 1 were learnt, and about these where bytes were."
+        bytes_now, bytes_then = X.dtype == np.uint8, self.dtype_ == np.uint8
+        if bytes_now and not bytes_then and self.range_[1] <= 1 < X.max(): raise ValueError('numbers up to 1 were learnt, these are bytes up to 255: divide them by 255')
+        if bytes_then and not bytes_now and 0 < X.max() <= 1: raise ValueError('bytes up to 255 were learnt, these are numbers up to 1: multiply them by 255')
 
     def inverse_transform(self, X):
         "The images, in the shape and on the scale of those in `fit`, that belong to the latents `X` (N,n_latent): uint8 if those were, otherwise float32."
