@@ -132,7 +132,7 @@ _folders = 'vectors.parquet', 'places.parquet'                   # where some we
 _files = ['model.json', 'model.safetensors', 'latents.npy', 'images.csv', 'neighbours.csv', 'card.csv', 'skipped.csv',
           *(f'{name}.png' for name in ('map', 'groups', 'unsure', 'reproductions', 'neighbours', 'losses', 'confusion')), 'map.html', 'report.html', *_folders, 'report.json']
 
-_named = 'names.csv', 'named.csv'                                 # by `name`, when all this is there
+_named = 'names.csv', 'named.csv'                                 # what `name` adds later
 
 def _finished_files(images, card, sampled):
     "What a folder of answers holds, in the order in which it is written."
@@ -155,6 +155,13 @@ def _put(new, old):
     if old.exists(): old.rename(aside)
     new.rename(old)
 
+def _set_aside(names):
+    "Keep the file `names`, whose groups are being replaced, under another name."
+    if not names.exists(): return
+    kept = names.with_name('names-before.csv')
+    os.replace(names, kept)
+    print(f'{_text(names)} is {kept.name} now: see whether its names fit the new groups', flush=True)
+
 def _write(out, images, learn, losses, found, errors, near, card, report, progress=iter):
     "Leave everything in the folder `out`, each file whole, the report last; `progress` wraps the files."
     from cae.explorer import figure_png, pictures, save_explorer, save_report
@@ -173,6 +180,7 @@ def _write(out, images, learn, losses, found, errors, near, card, report, progre
            'map.html': lambda path: save_explorer(path, images, found.map, found, learn, title=title, errors=errors, near=near),
            'report.html': lambda path: save_report(path, shown, facts, card, title, _headline(report), page='map.html'),
            'report.json': text(lambda: json.dumps(report, indent=2, ensure_ascii=False) + '\n')}
+    _set_aside(out/'names.csv')
     for name in ['report.json', *(n for n in (*_files, *_named) if n not in report['files'])]: _remove(out/name)                  # of a run before this one
     for name in progress(report['files']): how.get(name, picture)(out/name)
 
@@ -737,20 +745,40 @@ def _read_table(path, n):
     if n < 10 or not np.isfinite(table[['x', 'y']].to_numpy()).all() or not table.cluster.between(-1, n - 1).all(): raise ValueError(f'{path}: its rows make no map')
     return table
 
+def _name_rows(path):
+    "Group and name in each row of the table at `path`, as words; commas, semicolons or tabs between them. A `ValueError` says what is wrong with it."
+    import csv, io
+    try: text = path.read_bytes().decode('utf-8-sig')
+    except UnicodeDecodeError: raise ValueError(f'{path}: is not UTF-8; save it as "CSV UTF-8"') from None
+    rows = csv.DictReader(io.StringIO(text, newline=''), delimiter=max(',;\t', key=text.partition('\n')[0].count), restval='', strict=True)
+    try:
+        if not {'group', 'name'} <= {*(rows.fieldnames or [])}: raise ValueError('has to name the columns group and name')
+        for row in rows:
+            if any(row.pop(None, [])): raise ValueError('has more values than there are columns; a name with a comma in it needs quotes')
+            if any(row.values()): yield row['group'].strip(), row['name']
+    except (csv.Error, ValueError) as e: raise ValueError(f'{path}: line {max(rows.line_num, 1)} {e}') from None
+
 def _read_names(path, n):
     "What `n` groups are called, by number, as the file `path` has it; those without a name are left out, and without a file it is none of them."
-    import pandas as pd
-    if not path.exists(): return {}
-    try: table = pd.read_csv(path, usecols=['group', 'name'], dtype=dict(group=int, name=str), keep_default_na=False, encoding='utf-8-sig')
-    except (ValueError, OverflowError) as e: raise ValueError(f'{path}: not a table of groups and their names ({" ".join(str(e).split())})') from None
-    return _check_names(dict(zip(table.group.tolist(), table.name)), n)
+    res = {}
+    for group, name in _name_rows(path) if path.exists() else []:
+        number = re.fullmatch(r'(\d{1,9})(\.0+)?', group, re.A)
+        if not number: raise ValueError(f'{path}: {group!r} is not the number of a group')
+        if (g := int(number[1])) in res: raise ValueError(f'{path}: group {g} is there twice')
+        res[g] = name
+    try: return _check_names(res, n)
+    except ValueError as e: raise ValueError(f'{path}: {e}') from None
 
 def _check_names(names, n):
-    "The `names` by number, those that are empty left out; a `ValueError` if there is none of the `n` groups that one is for."
+    "The `names` by number, those that are empty left out; a `ValueError` if there is none of the `n` groups that one is for, or it is no text that can be written."
     from cae.clusters import _no_group
-    for g in names:
+    res = {}
+    for g, name in names.items():
         if g not in range(n): raise _no_group(g, n)
-    return {g: str(name).strip() for g, name in sorted(names.items()) if str(name).strip()}
+        if not isinstance(name, str): raise ValueError(f'the name of group {g} is to be text, not {name!r}')
+        if name != name.encode(errors='replace').decode(): raise ValueError(f'the name of group {g} is not UTF-8')
+        res[int(g)] = ' '.join(name.split())
+    return {g: name for g, name in sorted(res.items()) if name}
 
 def _known(folder, network):
     "The `Groups` of the images that `discover` found in a folder, their names, and how far the map's middle is from 0."
@@ -767,11 +795,12 @@ def _by_name(groups, called):
     "For each image what its group is `called`: 'group 3' if it has no name, and nothing if it is in none."
     return ['' if g < 0 else called.get(g, f'group {g}') for g in groups.tolist()]
 
-def _plot_placed(found, xy, groups, shift, called=None):
+def _plot_placed(found, xy, groups, shift, called):
     "The known map, pale, and on it the new points `xy` in the colours of their `groups`, crosses where they have none."
     import numpy as np
+    from cae.clusters import _short
     from cae.maps import group_color, plot_map
-    ax = plot_map(found.map.xy + shift, found.labels, called, title=f'{len(xy):,} new images on the map of {len(found):,}; {np.sum(groups < 0):,} in no group')
+    ax = plot_map(found.map.xy + shift, found.labels, {g: _short(name, 24) for g, name in called.items()}, title=f'{len(xy):,} new images on the map of {len(found):,}; {np.sum(groups < 0):,} in no group')
     ax.collections[0].set_alpha(.22)
     size, inside = np.clip(3e4/len(xy), 6, 40), groups >= 0
     above = dict(s=size, zorder=4)                       # of the known ones; the groups' names lie above both
@@ -792,12 +821,13 @@ def _placed(network, images, found, names, shift, report):
     with _Step(report, 'errors') as step: errors = reconstruction_error(network, images, progress=step.of)
     return dict(name=images.names, x=xy[:, 0], y=xy[:, 1], cluster=groups, error=errors, nearest=names[near[:, 0]], label=_labels(images))
 
-def _write_placed(out, images, found, shift, table, called=None):
+def _write_placed(out, images, found, shift, table, called):
     "Leave the table and its picture in the folder `out`, each file whole."
     import numpy as np
     from cae.explorer import figure_png
     from cae.learner import write_whole
-    picture = figure_png(_plot_placed(found, np.stack([table['x'], table['y']], 1), table['cluster'], shift, called))
+    with warnings.catch_warnings(action='ignore', category=UserWarning):             # of letters that the font lacks; the table has them
+        picture = figure_png(_plot_placed(found, np.stack([table['x'], table['y']], 1), table['cluster'], shift, called))
     _write_skipped(out/'placed-skipped.csv', images)
     write_whole(out/'placed.csv', _table(**table))
     write_whole(out/'placed.png', picture)
@@ -813,7 +843,7 @@ def place_images(
     source, # new images: a folder of pictures or of IDX files, a Kaggle CSV, an IDX file, or 'mnist'
     out=None, # folder for the answers; default `placed` in `folder`
 ):
-    "New images on the map of a run and in its groups: `placed.csv`, by `name_groups` with their names in a column `called`, and `placed.png` in `out`. The report is returned as a dict."
+    "New images on the map of a run and in its groups: `placed.csv`, with a column `called` once `name_groups` has named some, and `placed.png` in `out`. The report is returned as a dict."
     folder, out = Path(folder), Path(out or Path(folder)/'placed')
     _check_run(folder)
     _check_places(source, out)
@@ -830,50 +860,69 @@ def place_images(
                          groups={str(g): int((groups == g).sum()) for g in range(known[0].n_clusters)})
 
 # %% ../nbs/11_cli.ipynb #c09000a1
-def _parts_named(folder, table, called):
-    "What each image is called, in parts, as tables `name,label,group,confidence`: all images, and a confidence for those that the map is made of."
-    import numpy as np, pandas as pd
+def _places(folder, table, n):
+    "The files with the groups of all `n` images of a run whose `table` is that of a sample; a `ValueError` if they do not fit."
+    import pandas as pd
     from cae.large import _arrow
-    def labelled(names, groups, confidence): return pd.DataFrame(dict(name=names, label=_by_name(groups, called), group=groups, confidence=confidence))
-    if not (folder/'places.parquet').exists(): return [labelled(table.name, table.cluster, table.confidence)]
     _arrow()
-    def places():
+    paths = sorted((folder/'places.parquet').glob('*.parquet'))
+    try: sampled = [pd.read_parquet(p, columns=['sampled']).sampled for p in paths]
+    except (OSError, ValueError, KeyError) as e: raise ValueError(f'{folder/"places.parquet"}: not what discover has left ({" ".join(str(e).split())})') from None
+    if (sum(map(len, sampled)), sum(s.sum() for s in sampled)) != (n, len(table)): raise ValueError(f'{folder/"places.parquet"}: does not fit images.csv and report.json beside it')
+    return paths
+
+def _parts(folder, table):
+    "A function that gives tables `name,cluster,confidence`, one after the other, which have all images of a run; those that its map is not made of have no confidence."
+    import numpy as np, pandas as pd
+    from cae.learner import read_json
+    n = read_json(folder/'report.json', _about_answers, 'a run of discover')['images']
+    if n == len(table): return lambda: [table]
+    paths = _places(folder, table, n)
+    def parts():
         known = iter(table.confidence)
-        for path in sorted((folder/'places.parquet').glob('*.parquet')):
+        for path in paths:
             part = pd.read_parquet(path)
-            yield labelled(part.name, part.cluster, [next(known) if own else np.nan for own in part.sampled])
-    return places()
+            yield part.assign(confidence=[next(known) if own else np.nan for own in part.sampled])
+    return parts
 
-def _named_groups(table, called):
-    "Number, name ('' if it has none) and images of each group, as a dict of columns."
-    groups = range(table.cluster.max() + 1)
-    return dict(group=[*groups], name=[called.get(g, '') for g in groups], images=[int((table.cluster == g).sum()) for g in groups])
+def _named_groups(parts, called, n):
+    "Number, name ('' if it has none) and images of each of `n` groups: a list of dicts."
+    import numpy as np
+    sizes = sum((np.bincount(part.cluster[part.cluster >= 0], minlength=n) for part in parts()), start=np.zeros(n, int))
+    return [dict(group=g, name=called.get(g, ''), images=int(sizes[g])) for g in range(n)]
 
-def _write_named(folder, table, called):
-    "Leave in `folder` what its groups and its images are called, and the names on its page."
-    from cae.explorer import rename_groups
+def _write_named(folder, parts, called, groups):
+    "Leave in `folder` what its `groups` and its images are called, and the names on its page."
+    import pandas as pd
+    from cae.explorer import _about_on, rename_groups
     from cae.learner import _csv_text, write_whole
-    texts = map(_csv_text, _parts_named(folder, table, called))
-    if (folder/'map.html').exists(): rename_groups(folder/'map.html', called)
+    page = folder/'map.html'
+    if page.exists(): _about_on(page)                            # complains while all is as it was
+    texts = (_csv_text(pd.DataFrame(dict(name=p['name'], label=_by_name(p.cluster, called), group=p.cluster, confidence=p.confidence))) for p in parts())
     write_whole(folder/'named.csv', (text.partition('\n')[2] if k else text for k, text in enumerate(texts)))       # one header is enough
-    write_whole(folder/'names.csv', _table(**_named_groups(table, called)))
+    if page.exists(): rename_groups(page, called)
+    write_whole(folder/'names.csv', _csv_text(pd.DataFrame(groups, columns=['group', 'name', 'images'])))
 
 def name_groups(
     folder, # what `discover_images` (the command `cae discover`) has left
-    names:dict=None, # what groups are called, by number; '' takes a name away, and all others keep what `names.csv` in `folder` has for them
+    names=None, # what groups are called: list, or dict by number; '' takes a name away, and all others keep what `names.csv` in `folder` has for them
 ):
     """Give the groups of a run names, in `names.csv`, in its page, and in `named.csv`, a table `name,label,group,confidence` of all images. The report is returned as a dict.
 
     A `ValueError` if there is no such group, or `folder` is not what a run has left."""
     folder = Path(folder)
     _check_run(folder)
-    _check_table(folder/'named.csv', b'name,label,group,confidence', 'move it, for the names of the images go there')
-    table = _read_table(folder/'images.csv', len(_read_npy(folder/'latents.npy')))
-    n = int(table.cluster.max()) + 1
-    called = _check_names(_read_names(folder/'names.csv', n) | (names or {}), n)
-    _write_named(folder, table, called)
-    rows = zip(*_named_groups(table, called).values())
-    return dict(folder=_text(folder), out=str(folder/'named.csv'), images=len(table), groups=[dict(group=g, name=name, images=k) for g, name, k in rows])
+    names = {} if names is None else dict(enumerate(names)) if isinstance(names, (list, tuple)) else dict(names)
+    from cae.learner import _alone, sweep
+    with _alone(folder):
+        sweep(folder)
+        _check_table(folder/'named.csv', b'name,label,group,confidence', 'move it, for the names of the images go there')
+        table = _read_table(folder/'images.csv', len(_read_npy(folder/'latents.npy')))
+        parts, n = _parts(folder, table), int(table.cluster.max()) + 1
+        called = _check_names(_read_names(folder/'names.csv', n) | names, n)
+        groups = _named_groups(parts, called, n)
+        _write_named(folder, parts, called, groups)
+    return dict(folder=_text(folder), out=str(folder/'named.csv'), groups=groups)
 
 
 # %% ../nbs/11_cli.ipynb #c0900019
@@ -963,6 +1012,7 @@ _examples = dict(
   cae place out/digits test.csv --json        for a script''',
     name='''examples:
   cae name out/scans 0=tears 3=grains         names for two groups; the others keep theirs
+  cae name out/scans '1=torn edges'           a name of several words needs quotes
   cae name out/scans 3=                       none for this one any more
   cae name out/scans                          as names.csv has them, which may be filled in by hand''',
     explore='''examples:
@@ -986,7 +1036,7 @@ _gigabytes.__name__ = 'number'
 
 def _numbered_name(s):
     g, equals, name = s.partition('=')
-    if not (equals and g.isascii() and g.isdecimal()): raise argparse.ArgumentTypeError(f'{s!r} is not the number of a group and its name, as in 3=grains')
+    if not (equals and g.isascii() and g.isdecimal()): raise argparse.ArgumentTypeError(f'{s!r} is not the number of a group and its name, as in 3=grains; a name of several words needs quotes')
     return int(g), name
 
 def _help(name, about): return dict(description=about, epilog=f'{_examples[name]}\n\n{_codes}', formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -1038,9 +1088,11 @@ def _place(args, tell):
                             f'mean squared error of the reproductions: {report["mse"]:.5f}'] + _say_skipped(report, 'placed-skipped.csv') + [f'all of it is in {report["out"]}']))
 
 def _name(args, tell):
-    if len(names := dict(args.names)) < len(args.names): raise ValueError('one of the groups is given two names')
-    report = name_groups(args.folder, names)
-    hint = [f'for those without a name: fill in names.csv, and then again cae name {args.folder}']*(not all(g['name'] for g in report['groups']))
+    given = [g for g, _ in args.names]
+    if twice := [g for g in given if given.count(g) > 1]: raise ValueError(f'group {twice[0]} is given two names')
+    report = name_groups(args.folder, dict(args.names))
+    hint = [f'to name the others, fill in {Path(args.folder)/"names.csv"} and call cae name {args.folder} again']*(not all(g['name'] for g in report['groups']))
+    if not report['groups']: hint = ['there are no groups to name']
     tell(report, '\n'.join([*(f'group {g["group"]}, {_some(g["images"], "image")}: {g["name"] or "no name yet"}' for g in report['groups']), *hint,
                             f'what each image is called is in {report["out"]}']))
 
@@ -1082,9 +1134,9 @@ def _add_others(sub):
     p.add_argument('folder', metavar='DIR', help='folder that discover has left')
     p.add_argument('source', metavar='NEW_IMAGES', help=_sources)
     p.add_argument('--out', metavar='DIR', help='folder for placed.csv and placed.png (default: placed, in the first DIR)')
-    n = _add(sub, 'name', 'say what the groups of a run are called; then its images have labels, and its map has names', _name)
+    n = _add(sub, 'name', 'say what the groups of a run are called; the labels of its images are then in named.csv, and its map has the names', _name)
     n.add_argument('folder', metavar='DIR', help='folder that discover has left')
-    n.add_argument('names', nargs='*', type=_numbered_name, metavar='N=NAME', help='the number of a group, as groups.png has it, and its name (default: as names.csv in DIR has them)')
+    n.add_argument('names', nargs='*', default=[], type=_numbered_name, metavar='N=NAME', help='the number of a group, as groups.png has it, and its name; the other groups keep what names.csv in DIR has for them')
     e = _add(sub, 'explore', 'show the map of a run in a browser; nothing can be reached from other computers', _explore)
     e.add_argument('folder', metavar='DIR', help='folder that discover has left')
     e.add_argument('--port', type=_whole_number(0, 65535), metavar='N', help='where to listen (default: 8123, or any that is free)')

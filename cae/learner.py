@@ -62,7 +62,7 @@ class StopAtNaN(Callback):
     def after_train(self): self.look()                                      # at the last batch once more, which a GPU may only now be done with
 
     def look(self):
-        if _only_looks(self.learn) or math.isfinite(self.loss.item()) or not hasattr(self, 'good'): return
+        if _only_looks(self.learn) or self.loss.numel() > 1 or math.isfinite(self.loss.item()) or not hasattr(self, 'good'): return      # from many losses nothing is learnt
         if hasattr(self.learn, 'lr_finder'): raise CancelFitException       # it is meant to go too far, and tidies up by itself
         self.model.load_state_dict(self.good)
         self.opt.clear_state()                                              # whose averages may be no numbers either
@@ -169,10 +169,15 @@ class AutoencoderLearner(Learner):
 class LeanOptimWrapper(OptimWrapper):
     "fastai's `OptimWrapper`, but it finds out only once where PyTorch's optimizer keeps each hyperparameter."
     @cached_property
-    def places(self): return {ours: theirs.partition('__')[::2] for ours, theirs in self.bwd_map.items()}       # 'betas__0' is the first of two betas
+    def places(self):
+        "For each hyperparameter its key in PyTorch's groups of weights, and its number there if it is one of several."
+        return {ours: theirs.partition('__')[::2] for ours, theirs in self.bwd_map.items()}       # 'betas__0' is the first of two betas
     @property
     def hypers(self): return [{ours: group[k][int(i)] if i else group[k] for ours, (k, i) in self.places.items()} for group in self.opt.param_groups]
-    def set_hyper(self, k, v):
+    def set_hyper(self,
+        k, # its name in fastai
+        v, # a number for all groups of weights, or what fastai takes: a list, or a slice from the first to the last
+    ):
         if isinstance(v, (int, float)): self._set_hyper(k, [v]*len(self.opt.param_groups))
         else: super().set_hyper(k, v)
 

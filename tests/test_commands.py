@@ -140,11 +140,11 @@ def test_names_go_with_the_answers_that_they_are_for(answers, idx):
     again = 'discover', 'few-images-idx3-ubyte', '--out', answers, '--epochs', 30
     assert cae(*again, cwd=idx).returncode == 0 and (answers/'names.csv').exists()                  # there was nothing to do
     assert cae(*again[:-1], 1, '--anew', cwd=idx).returncode == 0
-    assert not (answers/'names.csv').exists() and not (answers/'named.csv').exists()               # other groups now
+    assert not (answers/'names.csv').exists() and not (answers/'named.csv').exists() and rows(answers/'names-before.csv')[0]['name'] == 'ones'       # other groups now
 
 def test_what_cannot_be_named(answers, tmp_path):
     before = {p.name: p.read_bytes() for p in answers.iterdir()}
-    for words, says in ((('nowhere', '0=a'), 'nowhere: there is no such folder'), ((answers, '99=a'), 'there is no group 99; the groups are 0 to'), ((answers, '0=a', '0=b'), 'one of the groups is given two names')):
+    for words, says in ((('nowhere', '0=a'), 'nowhere: there is no such folder'), ((answers, '99=a'), 'there is no group 99; the groups are 0 to'), ((answers, '0=a', '0=b'), 'group 0 is given two names')):
         said_in_one_line(cae('name', *words, cwd=tmp_path), says)
     for name, text in {'names.csv': b'group,name\nzero,a\n', 'named.csv': b'mine\n', 'map.html': b'\xff<h1>'}.items():
         (answers/name).write_bytes(text)
