@@ -791,10 +791,6 @@ def _known(folder, network):
     return Groups(latents, themap, table.cluster.to_numpy(), table.confidence.to_numpy()), table.name.to_numpy(), xy[0] - themap.xy[0]
 
 # %% ../nbs/11_cli.ipynb #c0900012
-def _by_name(groups, called):
-    "For each image what its group is `called`: 'group 3' if it has no name, and nothing if it is in none."
-    return ['' if g < 0 else called.get(g, f'group {g}') for g in groups.tolist()]
-
 def _plot_placed(found, xy, groups, shift, called):
     "The known map, pale, and on it the new points `xy` in the colours of their `groups`, crosses where they have none."
     import numpy as np
@@ -849,11 +845,12 @@ def place_images(
     _check_places(source, out)
     _check_placed(out)
     network, report = _load(folder/'model'), dict(source=_text(source), folder=_text(folder), seconds={})
+    from cae.clusters import _name_each
     known = _known(folder, network)
     called = _read_names(folder/'names.csv', known[0].n_clusters)
     images = _read_for(network, source, _reading(folder/'model', network), report)
     table = _placed(network, images, *known, report)
-    if called: table['called'] = _by_name(table['cluster'], called)
+    if called: table['called'] = _name_each(table['cluster'], called)
     with _folder(out): _write_placed(out, images, known[0], known[2], table, called)
     groups = table['cluster']
     return report | dict(mse=float(table['error'].mean()), in_no_group=float((groups < 0).mean()), out=str(out),
@@ -894,13 +891,14 @@ def _named_groups(parts, called, n):
 def _write_named(folder, parts, called, groups):
     "Leave in `folder` what its `groups` and its images are called, and the names on its page."
     import pandas as pd
-    from cae.explorer import _about_on, rename_groups
+    from cae.clusters import _name_each
+    from cae.explorer import _renamed
     from cae.learner import _csv_text, write_whole
     page = folder/'map.html'
-    if page.exists(): _about_on(page)                            # complains while all is as it was
-    texts = (_csv_text(pd.DataFrame(dict(name=p['name'], label=_by_name(p.cluster, called), group=p.cluster, confidence=p.confidence))) for p in parts())
+    renamed = _renamed(page, called) if page.exists() else None              # which complains while all is as it was
+    texts = (_csv_text(pd.DataFrame(dict(name=p['name'], label=_name_each(p.cluster.to_numpy(), called), group=p.cluster, confidence=p.confidence))) for p in parts())
     write_whole(folder/'named.csv', (text.partition('\n')[2] if k else text for k, text in enumerate(texts)))       # one header is enough
-    if page.exists(): rename_groups(page, called)
+    if renamed: write_whole(page, renamed)
     write_whole(folder/'names.csv', _csv_text(pd.DataFrame(groups, columns=['group', 'name', 'images'])))
 
 def name_groups(
@@ -1091,10 +1089,10 @@ def _name(args, tell):
     given = [g for g, _ in args.names]
     if twice := [g for g in given if given.count(g) > 1]: raise ValueError(f'group {twice[0]} is given two names')
     report = name_groups(args.folder, dict(args.names))
-    hint = [f'to name the others, fill in {Path(args.folder)/"names.csv"} and call cae name {args.folder} again']*(not all(g['name'] for g in report['groups']))
-    if not report['groups']: hint = ['there are no groups to name']
-    tell(report, '\n'.join([*(f'group {g["group"]}, {_some(g["images"], "image")}: {g["name"] or "no name yet"}' for g in report['groups']), *hint,
-                            f'what each image is called is in {report["out"]}']))
+    groups = report['groups']
+    lines = [f'group {g["group"]}, {_some(g["images"], "image")}: {g["name"] or "no name yet"}' for g in groups] or ['there are no groups to name']
+    if not all(g['name'] for g in groups): lines.append(f'to name the others, fill in {Path(args.folder)/"names.csv"} and call cae name {args.folder} again')
+    tell(report, '\n'.join([*lines, f'what each image is called is in {report["out"]}']))
 
 def _explore(args, tell):
     def told(address): tell(dict(folder=args.folder, address=address), f'{args.folder} is at {address} until Ctrl-C')

@@ -477,6 +477,10 @@ def show_unsure(
     return axs[0]
 
 # %% ../nbs/06_clusters.ipynb #7ba01289
+def _name_each(groups, names):
+    "What images in `groups` (N,) are called, by a dict of `names`: (N,) str, 'group 3' where there is none for it, '' for one that is in none."
+    return np.array([names.get(g, f'group {g}') for g in range(np.max(groups, initial=-1) + 1)] + [''], dtype=object)[groups]      # −1 is the last
+
 class Named:
     "Groups with names: `.labels` (N,) str, '' for an image in none."
     def __init__(self,
@@ -487,17 +491,16 @@ class Named:
         wrong = [g for g in names if g not in range(found.n_clusters)]
         if wrong: raise _no_group(wrong[0], found.n_clusters)
         self.found, self.names = found, {g: str(names.get(g, f'group {g}')) for g in range(found.n_clusters)}
-        self.labels = self._name(found.labels)
+        self.labels = _name_each(found.labels, self.names)
 
     def __repr__(self): return f'Named: {", ".join(self.names.values())}; {len(self.labels):,} images'
-    def _name(self, groups): return np.array([*self.names.values(), ''], dtype=object)[groups]      # −1 is the last
 
     def predict(self,
         latents, # of new images, (M,n_latent)
         **kwargs, # for `Groups.predict`
     ):
         "What each new image is called: (M,) str, '' where it belongs to none."
-        return self._name(self.found.predict(latents, **kwargs))
+        return _name_each(self.found.predict(latents, **kwargs), self.names)
 
     def to_csv(self,
         path, # of the table

@@ -193,25 +193,23 @@ def save_explorer(
     return write_whole(path, _page(about, _points(xy), columns, _sheets(images, order, tile, across, down, model)))
 
 # %% ../nbs/07_explorer.ipynb #d203ad91
-def _about_on(path):
-    "The page at `path`, the match of what it knows as data, and that as a dict; a `ValueError` if it is no page by `save_explorer`."
+def _renamed(path, names):
+    "The page at `path` with other names for its groups: str; a `ValueError` if it is no page by `save_explorer`."
     try:
         page = Path(path).read_bytes().decode()
         there = re.search('(?<=<script type="application/json" id="about-json">).*?(?=</script>)', page, re.S)
         about = json.loads(there[0])
-        if all('id' in group for group in about['groups']): return page, there, about
-    except (TypeError, KeyError, UnicodeDecodeError, json.JSONDecodeError): pass
-    raise ValueError(f'{path}: is no page by save_explorer')
+        for group in about['groups']: group['name'] = str(_called(group['id'], names))
+    except (TypeError, KeyError, UnicodeDecodeError, json.JSONDecodeError): raise ValueError(f'{path}: is no page by save_explorer') from None
+    return page[:there.start()] + _json(about) + page[there.end():]
 
 def rename_groups(
     path, # of a page by `save_explorer`
     names, # what the groups are called: list, or dict by number; one that is left out is called by its number; None: all are
 ):
     "Give the groups on a page other names, and leave all else on it as it is; returns its path. A `ValueError` if it is no such page."
-    page, there, about = _about_on(path)
     if isinstance(names, dict) and (wrong := [g for g in names if not isinstance(g, (int, np.integer))]): raise ValueError(f'groups have numbers, not {wrong[0]!r}')
-    for group in about['groups']: group['name'] = str(_called(group['id'], names))
-    return write_whole(path, page[:there.start()] + _json(about) + page[there.end():])
+    return write_whole(path, _renamed(path, names))
 
 
 # %% ../nbs/07_explorer.ipynb #4bdda3f7
