@@ -127,8 +127,9 @@ class Groups:
         _, one_of_each = np.unique(self.latents[i], axis=0, return_index=True)
         if len(one_of_each) <= n: return i[one_of_each]
         parts = KMeans(n, n_init=1, random_state=0).fit(self.latents[i])
-        order = np.argsort(-np.bincount(parts.labels_, minlength=n), kind='stable')                  # the largest part first
-        return np.array(list(dict.fromkeys(i[self._far(i, c).argmin()] for c in parts.cluster_centers_[order])))
+        sizes = np.bincount(parts.labels_, minlength=n)
+        order = [p for p in np.argsort(-sizes, kind='stable') if sizes[p]]                           # the largest part first
+        return np.array([mine[self._far(mine, parts.cluster_centers_[p]).argmin()] for p in order for mine in [i[parts.labels_ == p]]])
 
     def _far(self, i, point): return ((self.latents[i] - point)**2).sum(1)
 
@@ -162,6 +163,10 @@ class Groups:
     ):
         "These groups with names, as a `Named`."
         return Named(self, names)
+
+def _least(n):
+    "How many of `n` images make a group."
+    return max(5, n*.005)
 
 def _check_new(latents, n):
     "`latents` as an array (M,n) without NaN, or a `ValueError`."
@@ -215,7 +220,7 @@ def discover(
     if themap is None: themap = fit_map(latents, seed=seed)
     if len(themap) != len(latents): raise ValueError(f'the map has {len(themap)} points for {len(latents)} latents')
     density, fields = landscape(themap.pulled(progress=progress))
-    least = min_size or max(5, len(latents)*.005)
+    least = min_size or _least(len(latents))
     labels = _largest_first(hills(density).ravel()[fields], least)
     affinities = themap.affinities()
     labels, confidence = _vote(affinities, _join(affinities, labels, inside))
@@ -318,6 +323,19 @@ def _spread(affinities, labels, taught, steps=10):
     lost = (best == none) | (total == 0)
     return np.where(lost, -1, best), np.where(lost, 0, votes.max(1)/np.where(total > 0, total, 1)).astype(np.float32)
 
+def _parted(found, taught, share=.25):
+    "`found` after every group was parted that lies on several hills of its map, if each of them has a `share` of it or more; the `taught` stay on their hill, and the others go where their neighbours are."
+    density, fields = landscape(found.map.xy)
+    hill, labels, fixed = hills(density).ravel()[fields], found.labels.copy(), taught.copy()
+    for g in range(found.n_clusters):
+        mine = labels == g
+        high, sizes = np.unique(hill[mine & (hill >= 0)], return_counts=True)
+        parts = high[sizes >= max(share*mine.sum(), _least(len(found)))]
+        if len(parts) < 2: continue
+        fixed &= ~mine | np.isin(hill, parts)
+        for part in parts[1:]: labels[mine & (hill == part)] = labels.max() + 1
+    return found if labels.max() < found.n_clusters else Groups(found.latents, found.map, *_spread(found.map.affinities(), labels, fixed), found.rounds)
+
 def _verdict(before, after, taught, test, sure, worth):
     "What became of a round, as a dict: `kept` says whether it is worth what it costs, `why` if it is not."
     stay = float(np.mean(after.labels[test] == before.labels[test]))
@@ -325,7 +343,7 @@ def _verdict(before, after, taught, test, sure, worth):
     why = (f'only {stay:.1%} of the sure images stayed in their group' if stay < .98 else
            f'{unsure:.1%} of the images are unsure, {was:.1%} were before' if unsure >= was else
            f'it settled only {1 - unsure/was:.0%} of the unsure images' if unsure > (1 - worth)*was else '')
-    return dict(kept=not why, why=why, groups=after.n_clusters, stayed=stay, unsure=unsure, unsure_before=was)
+    return dict(kept=not why, why=why, stayed=stay, unsure=unsure, unsure_before=was)
 
 def _find_again(learn, images, found, taught, seed, progress=noop):
     "`Groups` of the vectors that the network of `learn` makes now; those images that were `taught` a group are in it."
@@ -346,7 +364,8 @@ def _round(learn, images, found, taught, test, epochs, sure, worth, weight, seed
         _teach(learn, np.where(taught, found.labels, -1)[:len(learn.dls.train.pixels)], epochs, weight, seed, lesson, cbs)
         after = _find_again(learn, images, found, taught, seed, again)
         verdict = _verdict(found, after, taught, test, sure, worth) | dict(error=_error(learn, images), error_before=was)
-        return after, verdict
+        if verdict['kept']: after = _parted(after, taught)
+        return after, verdict | dict(groups=after.n_clusters)
     except FloatingPointError as e: return found, verdict | dict(why=str(e).split('\n\t')[-1])                # without what fastai says first
     finally:
         if not verdict['kept']: learn.model.load_state_dict(old)
