@@ -604,6 +604,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                           'cae.maps._fit_torchdr': ('maps.html#_fit_torchdr', 'cae/maps.py'),
                           'cae.maps._heart': ('maps.html#_heart', 'cae/maps.py'),
                           'cae.maps._neighbours': ('maps.html#_neighbours', 'cae/maps.py'),
+                          'cae.maps._points_of': ('maps.html#_points_of', 'cae/maps.py'),
                           'cae.maps._room': ('maps.html#_room', 'cae/maps.py'),
                           'cae.maps._rows_to_one': ('maps.html#_rows_to_one', 'cae/maps.py'),
                           'cae.maps._steps': ('maps.html#_steps', 'cae/maps.py'),

@@ -449,8 +449,12 @@ def _answers(run, learn, images, model, seed, report):
 def _refined(rounds):
     "What came of teaching the network its own groups, in words."
     good = [r for r in rounds if r['kept']]
-    times = 'once' if len(good) == 1 else f'{len(good)} times'
-    said = [f'taught {times}; {good[0]["unsure_before"]:.1%} of the images were unsure, {good[-1]["unsure"]:.1%} are; the error of the reproductions was {good[0]["error_before"]:.4f}, and is {good[-1]["error"]:.4f}'] if good else []
+    said = []
+    if good:
+        said.append('taught once' if len(good) == 1 else f'taught {len(good)} times')
+        said.append(f'{good[0]["unsure_before"]:.1%} of the images were unsure, {good[-1]["unsure"]:.1%} are')
+        if parted := sum(r.get('parted', 0) for r in good): said.append(f'{good[-1]["groups"] - parted} groups became {good[-1]["groups"]}')
+        said.append(f'the error of the reproductions was {good[0]["error_before"]:.4f}, and is {good[-1]["error"]:.4f}')
     return '; '.join(said + [f'left as it was: {r["why"]}' for r in rounds if not r['kept']])
 
 # %% ../nbs/11_cli.ipynb #cb0ba8af

@@ -364,8 +364,9 @@ def _round(learn, images, found, taught, test, epochs, sure, worth, weight, seed
         _teach(learn, np.where(taught, found.labels, -1)[:len(learn.dls.train.pixels)], epochs, weight, seed, lesson, cbs)
         after = _find_again(learn, images, found, taught, seed, again)
         verdict = _verdict(found, after, taught, test, sure, worth) | dict(error=_error(learn, images), error_before=was)
+        together = after.n_clusters
         if verdict['kept']: after = _parted(after, taught)
-        return after, verdict | dict(groups=after.n_clusters)
+        return after, verdict | dict(groups=after.n_clusters, parted=after.n_clusters - together)
     except FloatingPointError as e: return found, verdict | dict(why=str(e).split('\n\t')[-1])                # without what fastai says first
     finally:
         if not verdict['kept']: learn.model.load_state_dict(old)

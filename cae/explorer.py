@@ -26,7 +26,7 @@ from .learner import *
 from .learner import _needs
 from .latents import *
 from .maps import *
-from .maps import _called, _heart
+from .maps import _called, _heart, _points_of
 from .clusters import *
 from .clusters import _short
 
@@ -181,7 +181,7 @@ def save_explorer(
     most:int=100_000, # points on the page; of more images an even selection
 ):
     "Write one page to look around in, which needs nothing but a browser; returns its path. A `ValueError` if the parts are not about the same images."
-    xy = themap.xy if isinstance(themap, Map) else np.asarray(themap, dtype=np.float32)
+    xy = np.asarray(_points_of(themap), dtype=np.float32)
     _check_lengths(len(images), **{'points on the map': xy, 'images in groups': found, 'errors': errors, 'lists of neighbours': near})
     if errors is None and model is not None: errors = reconstruction_error(model, images)
     some = _evenly(len(xy), most)

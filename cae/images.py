@@ -788,7 +788,8 @@ class ImagesDL(DataLoader):
     ):
         idxs = torch.arange(len(pixels)) if idxs is None else torch.as_tensor(idxs)
         if idxs.dtype == torch.bool: idxs = idxs.nonzero().flatten()
-        super().__init__(idxs, bs=bs, shuffle=shuffle, drop_last=drop_last, device=device or pixels.device)
+        if bs < 1 or bs % 1: raise ValueError(f'a batch has a whole number of images, at least one, not {bs}')
+        super().__init__(idxs, bs=int(bs), shuffle=shuffle, drop_last=drop_last, device=device or pixels.device)
         self.pixels, self.channels, self.seed, self.augment, self.denoise = pixels, channels or pixels.shape[1], seed, augment, denoise
         self.labels = None if labels is None else torch.as_tensor(labels).to(pixels.device)
         self.file, self.share = file, share
@@ -848,6 +849,8 @@ class Distort:
         plain:float=0., # share of the images that stay as they are, by lot in each batch
         seed:int=42, # of all that is random
     ):
+        for what, share in dict(erase=erase, plain=plain).items():
+            if not 0 <= share <= 1: raise ValueError(f'{what} is a share from 0 to 1, not {share}')
         self.rotate, self.shear, self.scale, self.shift = math.radians(rotate), shear, scale, shift
         self.erase, self.erase_size, self.plain, self.random = erase, erase_size, plain, torch.Generator().manual_seed(index(seed))
 

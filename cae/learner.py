@@ -442,7 +442,8 @@ def plan(
     n, bs, seed = len(images), min(128, max(16, len(images)//100)), model == 'seed'
     enough = -(-3000//max(n//bs, 1))
     augment = dict(rotate=0, shear=0, scale=.05, shift=.03) if framed else dict(rotate=15, shear=.2, scale=.15, shift=.1)
-    if images.pixels.shape[1] > 1: augment['plain'] = .25
+    colour, large = images.pixels.shape[1] > 1, math.prod(images.size) > 32*32
+    if colour or (large and not framed): augment['plain'] = .25
     return dict(n_latent=128 if seed else max(1, min(64, images.pixels[0].size//4)), augment=None if seed else augment, bs=bs,
                 epochs=epochs or (enough if enough > 8 else 8 if seed else 5),
                 lr=.006*(bs/128)**.5, wd=min(.6, 23/n**.5))

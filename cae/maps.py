@@ -186,6 +186,12 @@ def _apart(spots, least, rounds=100):
         spots[:, 1] += (near * push * (least[..., 1] - np.abs(d[..., 1]))).sum(1)/2.2
     return spots
 
+def _points_of(themap):
+    "The points (N,2) of a `Map`, or those that are handed in as such, or a `ValueError`."
+    xy = themap.xy if isinstance(themap, Map) else np.asarray(themap)
+    if xy.shape[1:] != (2,): raise ValueError(f'a map has points of the shape (N, 2), not {xy.shape}')
+    return xy
+
 def plot_map(
     themap, # a `Map`, or points (N,2)
     labels=None, # a whole number per point, −1 for none; default no colours
@@ -195,8 +201,7 @@ def plot_map(
     ax=None, # matplotlib axes to draw on; default new ones
 ):
     "The map as a picture, each group in its own colour with its name among its points; returns the axes."
-    xy = themap.xy if isinstance(themap, Map) else np.asarray(themap)
-    if xy.shape[1:] != (2,): raise ValueError(f'a map has points of the shape (N, 2), not {xy.shape}')
+    xy = _points_of(themap)
     labels = _whole_labels(np.full(len(xy), -1) if labels is None else labels)
     if len(labels) != len(xy): raise ValueError(f'{len(xy)} points need {len(xy)} labels, not {len(labels)}')
     if ax is None: ax = plt.subplots(figsize=(8, 8))[1]
