@@ -205,6 +205,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'cae.clusters._join': ('clusters.html#_join', 'cae/clusters.py'),
                               'cae.clusters._judge': ('clusters.html#_judge', 'cae/clusters.py'),
                               'cae.clusters._labelled': ('clusters.html#_labelled', 'cae/clusters.py'),
+                              'cae.clusters._large': ('clusters.html#_large', 'cae/clusters.py'),
                               'cae.clusters._largest_first': ('clusters.html#_largest_first', 'cae/clusters.py'),
                               'cae.clusters._least': ('clusters.html#_least', 'cae/clusters.py'),
                               'cae.clusters._name_each': ('clusters.html#_name_each', 'cae/clusters.py'),

@@ -323,14 +323,19 @@ def _spread(affinities, labels, taught, steps=10):
     lost = (best == none) | (total == 0)
     return np.where(lost, -1, best), np.where(lost, 0, votes.max(1)/np.where(total > 0, total, 1)).astype(np.float32)
 
-def _parted(found, taught, share=.25):
-    "`found` after every group was parted that lies on several hills of its map, if each of them has a `share` of it or more; the `taught` stay on their hill, and the others go where their neighbours are."
+def _large(hill, least):
+    "The hills with at least `least` images, and how many each has, by the `hill` of each image, −1 for none."
+    high, sizes = np.unique(hill[hill >= 0], return_counts=True)
+    return high[sizes >= least], sizes[sizes >= least]
+
+def _parted(found, taught, share=.5):
+    "`found` after every group was parted that lies on several hills of its map, if each has at least `share` of the images that a hill usually has. The `taught` stay on their hill, the others go where their neighbours are."
     density, fields = landscape(found.map.xy)
     hill, labels, fixed = hills(density).ravel()[fields], found.labels.copy(), taught.copy()
-    for g in range(found.n_clusters):
+    usual = _large(hill, _least(len(hill)))[1]
+    for g in range(found.n_clusters if len(usual) else 0):
         mine = labels == g
-        high, sizes = np.unique(hill[mine & (hill >= 0)], return_counts=True)
-        parts = high[sizes >= max(share*mine.sum(), _least(len(found)))]
+        parts, _ = _large(hill[mine], max(_least(len(hill)), share*np.median(usual)))
         if len(parts) < 2: continue
         fixed &= ~mine | np.isin(hill, parts)
         for part in parts[1:]: labels[mine & (hill == part)] = labels.max() + 1
