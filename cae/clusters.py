@@ -165,7 +165,7 @@ class Groups:
         return Named(self, names)
 
 def _least(n):
-    "How many of `n` images make a group."
+    "The least number of images, of `n`, that make a group."
     return max(5, n*.005)
 
 def _check_new(latents, n):
@@ -323,23 +323,31 @@ def _spread(affinities, labels, taught, steps=10):
     lost = (best == none) | (total == 0)
     return np.where(lost, -1, best), np.where(lost, 0, votes.max(1)/np.where(total > 0, total, 1)).astype(np.float32)
 
-def _large(hill, least):
+def _large_hills(hill, least):
     "The hills with at least `least` images, and how many each has, by the `hill` of each image, −1 for none."
-    high, sizes = np.unique(hill[hill >= 0], return_counts=True)
-    return high[sizes >= least], sizes[sizes >= least]
+    numbers, sizes = np.unique(hill[hill >= 0], return_counts=True)
+    return numbers[sizes >= least], sizes[sizes >= least]
 
-def _parted(found, taught, share=.5):
-    "`found` after every group was parted that lies on several hills of its map, if each has at least `share` of the images that a hill usually has. The `taught` stay on their hill, the others go where their neighbours are."
+def _parted(found, given, taught, share=.5, inside=.85):
+    "`found`, made again after the groups `given` (N,) were `taught`, with each parted that lies on several hills: on each at least `share` of the taught that a hill usually has, with at least `inside` of their neighbours in the group on the same."
     density, fields = landscape(found.map.xy)
-    hill, labels, fixed = hills(density).ravel()[fields], found.labels.copy(), taught.copy()
-    usual = _large(hill, _least(len(hill)))[1]
-    for g in range(found.n_clusters if len(usual) else 0):
-        mine = labels == g
-        parts, _ = _large(hill[mine], max(_least(len(hill)), share*np.median(usual)))
-        if len(parts) < 2: continue
+    hill, labels, fixed, affinities = hills(density).ravel()[fields], given.copy(), taught.copy(), found.map.affinities()
+    usual = _large_hills(hill[taught], _least(len(hill)))[1]
+    for g in range(given.max(initial=-1) + 1 if len(usual) else 0):
+        mine = given == g
+        parts, _ = _large_hills(hill[mine & taught], max(_least(len(hill)), share*np.median(usual)))
+        there = np.flatnonzero(mine & np.isin(hill, parts))
+        part = _largest_first((hill[there, None] == parts).argmax(1)) if len(parts) > 1 else np.zeros(len(there), int)
+        part = _join(affinities[there][:, there], part, inside)
+        if not part.any(): continue
         fixed &= ~mine | np.isin(hill, parts)
-        for part in parts[1:]: labels[mine & (hill == part)] = labels.max() + 1
-    return found if labels.max() < found.n_clusters else Groups(found.latents, found.map, *_spread(found.map.affinities(), labels, fixed), found.rounds)
+        labels[there] = np.where(part > 0, labels.max() + part, g)
+    if (labels == given).all(): return found
+    labels, confidence = _spread(affinities, labels, fixed)
+    lost = (labels < 0) & (found.labels >= 0)                                 # on a small hill that nobody reaches: they stay as they were
+    return Groups(found.latents, found.map, np.where(lost, found.labels, labels), np.where(lost, found.confidence, confidence), found.rounds)
+
+def _count(labels): return len(np.unique(labels[labels >= 0]))
 
 def _verdict(before, after, taught, test, sure, worth):
     "What became of a round, as a dict: `kept` says whether it is worth what it costs, `why` if it is not."
@@ -368,10 +376,13 @@ def _round(learn, images, found, taught, test, epochs, sure, worth, weight, seed
     try:
         _teach(learn, np.where(taught, found.labels, -1)[:len(learn.dls.train.pixels)], epochs, weight, seed, lesson, cbs)
         after = _find_again(learn, images, found, taught, seed, again)
-        verdict = _verdict(found, after, taught, test, sure, worth) | dict(error=_error(learn, images), error_before=was)
-        together = after.n_clusters
-        if verdict['kept']: after = _parted(after, taught)
-        return after, verdict | dict(groups=after.n_clusters, parted=after.n_clusters - together)
+        judged, groups = _verdict(found, after, taught, test, sure, worth), _count(after.labels)
+        if judged['kept']:
+            after = _parted(after, found.labels, taught)
+            judged['unsure'] = float((after.confidence < sure).mean())
+        judged |= dict(groups=_count(after.labels), parted=_count(after.labels) - groups, error=_error(learn, images), error_before=was)
+        verdict = judged
+        return after, verdict
     except FloatingPointError as e: return found, verdict | dict(why=str(e).split('\n\t')[-1])                # without what fastai says first
     finally:
         if not verdict['kept']: learn.model.load_state_dict(old)
@@ -392,7 +403,7 @@ def refine(
     cbs=None, # a function of the round's number that gives the fastai callbacks for its training, `Resume` say
     after=noop, # is called with the `Groups` after each round that was kept
 ):
-    "`Groups` found again after the sure images taught the network (self-training, Lee 2013); where that is not worth it, network and groups stay as they are, and the last of `.rounds` says why."
+    "`Groups` found again after the sure images taught the network (self-training, Lee 2013), where a group that it keeps apart all the same has become several; where that is not worth it, network and groups stay as they are, and the last of `.rounds` says why."
     _check_groups(images, found)
     _check_learnt(learn, images)
     epochs, jobs = epochs or max(3, -(-900//max(len(learn.dls.train), 1))), _shares(progress, *[1]*rounds)
@@ -419,7 +430,8 @@ class _KeptMap(NearestMap):
 _measured = ['unsure', 'unsure_before', 'error', 'error_before']
 _about_groups = dict(type='object', required=['format', 'rounds'], properties=dict(
     format=dict(const='cae groups'), written_by=dict(type='string'), rounds=dict(type='array', items=dict(type='object', required=['kept', 'why'], properties=dict(
-        kept=dict(type='boolean'), why=dict(type='string'), **{k: dict(type='number') for k in _measured}),
+        kept=dict(type='boolean'), why=dict(type='string'), **{k: dict(type='number') for k in _measured}, **{k: dict(type='integer') for k in ('groups', 'parted')}),
+        dependentRequired=dict(parted=['groups']),
         anyOf=[dict(properties=dict(kept=dict(const=False))), dict(required=_measured)]))))
 
 def save_groups(
