@@ -336,9 +336,9 @@ def _parted(found, given, taught, share=.5, inside=.85):
     for g in range(given.max(initial=-1) + 1 if len(usual) else 0):
         mine = given == g
         parts, _ = _large_hills(hill[mine & taught], max(_least(len(hill)), share*np.median(usual)))
+        if len(parts) < 2: continue
         there = np.flatnonzero(mine & np.isin(hill, parts))
-        part = _largest_first((hill[there, None] == parts).argmax(1)) if len(parts) > 1 else np.zeros(len(there), int)
-        part = _join(affinities[there][:, there], part, inside)
+        part = _join(affinities[there][:, there], _largest_first((hill[there, None] == parts).argmax(1)), inside)
         if not part.any(): continue
         fixed &= ~mine | np.isin(hill, parts)
         labels[there] = np.where(part > 0, labels.max() + part, g)
