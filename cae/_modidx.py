@@ -203,6 +203,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'cae.clusters._find_again': ('clusters.html#_find_again', 'cae/clusters.py'),
                               'cae.clusters._groups_by_labels': ('clusters.html#_groups_by_labels', 'cae/clusters.py'),
                               'cae.clusters._held_back': ('clusters.html#_held_back', 'cae/clusters.py'),
+                              'cae.clusters._hill_of_each': ('clusters.html#_hill_of_each', 'cae/clusters.py'),
                               'cae.clusters._join': ('clusters.html#_join', 'cae/clusters.py'),
                               'cae.clusters._judge': ('clusters.html#_judge', 'cae/clusters.py'),
                               'cae.clusters._labelled': ('clusters.html#_labelled', 'cae/clusters.py'),

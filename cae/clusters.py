@@ -129,7 +129,8 @@ class Groups:
         parts = KMeans(n, n_init=1, random_state=0).fit(self.latents[i])
         sizes = np.bincount(parts.labels_, minlength=n)
         order = [p for p in np.argsort(-sizes, kind='stable') if sizes[p]]                           # the largest part first
-        return np.array([mine[self._far(mine, parts.cluster_centers_[p]).argmin()] for p in order for mine in [i[parts.labels_ == p]]])
+        members = [i[parts.labels_ == p] for p in order]
+        return np.array([m[self._far(m, c).argmin()] for m, c in zip(members, parts.cluster_centers_[order])])
 
     def _far(self, i, point): return ((self.latents[i] - point)**2).sum(1)
 
@@ -165,7 +166,7 @@ class Groups:
         return Named(self, names)
 
 def _least(n):
-    "The least number of images, of `n`, that make a group."
+    "The fewest images, of `n`, that make a group."
     return max(5, n*.005)
 
 def _check_new(latents, n):
@@ -187,6 +188,11 @@ def _largest_first(groups, least=0):
 def _one_hot(labels):
     "Which group each image is in: float32 (N,K+1), the last column for −1."
     return np.eye(labels.max() + 2, dtype=np.float32)[labels]
+
+def _hill_of_each(xy):
+    "On which hill each point of a map `xy` (N,2) lies, −1 for none: (N,) int."
+    density, fields = landscape(xy)
+    return hills(density).ravel()[fields]
 
 def _join(affinities, labels, inside):
     "`labels` after every group that has less than a share `inside` of its members' neighbours was joined to the one that has most of the rest."
@@ -219,9 +225,8 @@ def discover(
     if not 0 <= inside <= 1: raise ValueError(f'inside is a share from 0 to 1, not {inside}')
     if themap is None: themap = fit_map(latents, seed=seed)
     if len(themap) != len(latents): raise ValueError(f'the map has {len(themap)} points for {len(latents)} latents')
-    density, fields = landscape(themap.pulled(progress=progress))
     least = min_size or _least(len(latents))
-    labels = _largest_first(hills(density).ravel()[fields], least)
+    labels = _largest_first(_hill_of_each(themap.pulled(progress=progress)), least)
     affinities = themap.affinities()
     labels, confidence = _vote(affinities, _join(affinities, labels, inside))
     labels = _largest_first(labels, least)
@@ -324,30 +329,34 @@ def _spread(affinities, labels, taught, steps=10):
     return np.where(lost, -1, best), np.where(lost, 0, votes.max(1)/np.where(total > 0, total, 1)).astype(np.float32)
 
 def _large_hills(hill, least):
-    "The hills with at least `least` images, and how many each has, by the `hill` of each image, −1 for none."
-    numbers, sizes = np.unique(hill[hill >= 0], return_counts=True)
-    return numbers[sizes >= least], sizes[sizes >= least]
+    "How many images each hill has that has at least `least`, a pandas Series, by the `hill` of each image, −1 for none."
+    sizes = pd.Series(hill[hill >= 0]).value_counts()
+    return sizes[sizes >= least]
 
 def _parted(found, given, taught, share=.5, inside=.85):
-    "`found`, made again after the groups `given` (N,) were `taught`, with each parted that lies on several hills: on each at least `share` of the taught that a hill usually has, with at least `inside` of their neighbours in the group on the same."
-    density, fields = landscape(found.map.xy)
-    hill, labels, fixed, affinities = hills(density).ravel()[fields], given.copy(), taught.copy(), found.map.affinities()
-    usual = _large_hills(hill[taught], _least(len(hill)))[1]
-    for g in range(given.max(initial=-1) + 1 if len(usual) else 0):
+    """`found` with each group of `given` (N,) parted that lies on several large hills although it was `taught` as one.
+    Large: at least `share` of the taught images that the median hill has. Hills with less than `inside` of their neighbours on themselves are joined first."""
+    hill, affinities, least = _hill_of_each(found.map.xy), found.map.affinities(), _least(len(found))
+    least = max(least, share*_large_hills(hill[taught], least).median())      # with no large hill the median is NaN, and `max` keeps what comes first
+    labels, fixed = given.copy(), taught.copy()
+    for g in range(given.max(initial=-1) + 1):
         mine = given == g
-        parts, _ = _large_hills(hill[mine & taught], max(_least(len(hill)), share*np.median(usual)))
+        parts = _large_hills(hill[mine & taught], least).index
         if len(parts) < 2: continue
-        there = np.flatnonzero(mine & np.isin(hill, parts))
-        part = _join(affinities[there][:, there], _largest_first((hill[there, None] == parts).argmax(1)), inside)
+        on_parts = np.isin(hill, parts)
+        there = np.flatnonzero(mine & on_parts)
+        part = _join(affinities[there][:, there], _largest_first(parts.get_indexer(hill[there])), inside)
         if not part.any(): continue
-        fixed &= ~mine | np.isin(hill, parts)
+        fixed &= ~mine | on_parts
         labels[there] = np.where(part > 0, labels.max() + part, g)
     if (labels == given).all(): return found
     labels, confidence = _spread(affinities, labels, fixed)
     lost = (labels < 0) & (found.labels >= 0)                                 # on a small hill that nobody reaches: they stay as they were
     return Groups(found.latents, found.map, np.where(lost, found.labels, labels), np.where(lost, found.confidence, confidence), found.rounds)
 
-def _count(labels): return len(np.unique(labels[labels >= 0]))
+def _count(labels):
+    "How many groups there are in `labels` (N,), whatever their numbers."
+    return len(np.unique(labels[labels >= 0]))
 
 def _verdict(before, after, taught, test, sure, worth):
     "What became of a round, as a dict: `kept` says whether it is worth what it costs, `why` if it is not."
@@ -381,7 +390,7 @@ def _round(learn, images, found, taught, test, epochs, sure, worth, weight, seed
             after = _parted(after, found.labels, taught)
             judged['unsure'] = float((after.confidence < sure).mean())
         judged |= dict(groups=_count(after.labels), parted=_count(after.labels) - groups, error=_error(learn, images), error_before=was)
-        verdict = judged
+        verdict = judged                                                      # only now: whatever fails above, the weights go back
         return after, verdict
     except FloatingPointError as e: return found, verdict | dict(why=str(e).split('\n\t')[-1])                # without what fastai says first
     finally:
@@ -403,7 +412,7 @@ def refine(
     cbs=None, # a function of the round's number that gives the fastai callbacks for its training, `Resume` say
     after=noop, # is called with the `Groups` after each round that was kept
 ):
-    "`Groups` found again after the sure images taught the network (self-training, Lee 2013), where a group that it keeps apart all the same has become several; where that is not worth it, network and groups stay as they are, and the last of `.rounds` says why."
+    "`Groups` found again after the sure images taught the network (self-training, Lee 2013), a group that it keeps apart all the same parted; where that is not worth it, network and groups stay as they are, and the last of `.rounds` says why."
     _check_groups(images, found)
     _check_learnt(learn, images)
     epochs, jobs = epochs or max(3, -(-900//max(len(learn.dls.train), 1))), _shares(progress, *[1]*rounds)
