@@ -423,8 +423,18 @@ def _taught(run, learn, images, found, keep, seed, report):
     keep(res)
     return res
 
+def _sharpen(run, learn, images, report):
+    "Have the decoder go on learning alone, and say what came of it; epochs that are finished are not done again."
+    from cae.clusters import _Batches, _error
+    from cae.learner import Resume, sharpen
+    with _Step(report, 'sharpening') as step:
+        was = _error(learn, images)
+        sharpen(learn, cbs=[Resume(run.path('sharpened.safetensors')), _Batches(step.of, valid=False)])
+        report['sharpening'] = dict(error=_error(learn, images), error_before=was)
+    print(f'the vectors stay; the error of the reproductions was {was:.4f}, and is {report["sharpening"]["error"]:.4f}', flush=True)
+
 def _answers(run, learn, images, model, seed, report):
-    "The `Groups` of `images`, after the network has been taught by them and learnt; and the report card. The seed's are left plain, without a card."
+    "The `Groups` of `images`, after the network has been taught by them and its decoder sharpened; and the report card. The seed's are left plain, without a card."
     import pandas as pd
     from cae.clusters import report_card, save_groups
     from cae.learner import _learnt
@@ -437,6 +447,7 @@ def _answers(run, learn, images, model, seed, report):
     if model == 'seed': return found, None
     found = _taught(run, learn, images, found, keep, seed, report)
     if found.rounds: print(_refined(found.rounds), flush=True)
+    _sharpen(run, learn, images, report)
     def judge():
         with _Step(report, 'judging') as step: return report_card(found.latents, images, found, learn, seed=seed, progress=step.of)
     def read(path):

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['amp_mode', 'StopAtNaN', 'keep_memory', 'AutoencoderLearner', 'LeanOptimWrapper', 'FlushDenormals', 'CudaGraphs',
            'LateLoss', 'autoencoder_learner', 'layer_stats', 'lsuv', 'Activations', 'plot_activations',
-           'plot_histograms', 'BCEWithLogits', 'plan', 'write_whole', 'sweep', 'save', 'read_json', 'load', 'Resume']
+           'plot_histograms', 'BCEWithLogits', 'plan', 'sharpen', 'write_whole', 'sweep', 'save', 'read_json', 'load',
+           'Resume']
 
 # %% ../nbs/03_learner.ipynb #ac91425f
 import copy, csv, ctypes, hashlib, json, math, os, re, secrets, time, warnings
@@ -30,6 +31,7 @@ from fastai.callback.hook import ActivationStats
 from fastai.metrics import mse
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.training import GradientAccumulation
+from fastai.data.core import DataLoaders
 from fastai.learner import Learner
 from fastai.optimizer import OptimWrapper
 from fastai.torch_core import get_model, num_distrib, rank_distrib, to_detach, to_float as _floats
@@ -447,6 +449,27 @@ def plan(
     return dict(n_latent=128 if seed else max(1, min(64, images.pixels[0].size//4)), augment=None if seed else augment, bs=bs,
                 epochs=epochs or (enough if enough > 8 else 8 if seed else 5),
                 lr=.006*(bs/128)**.5, wd=min(.6, 23/n**.5))
+
+# %% ../nbs/03_learner.ipynb #5a4e0002
+class _Still(Callback):
+    "Keeps the encoder as it answers, also while the rest learns: BatchNorm in it takes no note of what it sees."
+    def before_train(self): get_model(self.model).encode.eval()
+
+def sharpen(
+    learn, # a Learner that has learnt; its decoder is trained further
+    epochs:int=None, # passes over the images that `learn` learns from; default as many as make 900 batches, at least 2
+    lr:float=None, # the highest learning rate of one cycle; default .003 for batches of 128, less for smaller ones, as in `plan`
+    cbs=(), # fastai callbacks for this training, `Resume` say
+):
+    "Train the decoder alone, on the images as they are, undistorted: the reproductions become sharper, and latents stay as they were, bit for bit."
+    dl, encode = learn.dls.train.new(augment=None), get_model(learn.model).encode
+    learns = [p for p in encode.parameters() if p.requires_grad]
+    try:
+        for p in learns: p.requires_grad_(False)
+        sharp = autoencoder_learner(DataLoaders(dl, learn.dls.valid, device=dl.device), learn.model, loss_func=learn.loss_func, wd=learn.wd, cbs=_Still())
+        with sharp.no_bar(), sharp.no_logging(): sharp.fit_one_cycle(epochs or max(2, -(-900//len(dl))), lr or .003*(dl.bs/128)**.5, cbs=L(cbs))
+    finally:
+        for p in learns: p.requires_grad_(True)
 
 # %% ../nbs/03_learner.ipynb #7161b768
 def _csv_text(table):
