@@ -424,12 +424,12 @@ def _taught(run, learn, images, found, keep, seed, report):
     return res
 
 def _sharpen(run, learn, images, report):
-    "Have the decoder go on learning alone, and say what came of it; epochs that are finished are not done again."
+    "Have the decoder go on learning alone for a third of the epochs, and say what came of it; those that are finished are not done again."
     from cae.clusters import _Batches, _error
     from cae.learner import Resume, sharpen
     with _Step(report, 'sharpening') as step:
         was = _error(learn, images)
-        sharpen(learn, cbs=[Resume(run.path('sharpened.safetensors')), _Batches(step.of, valid=False)])
+        sharpen(learn, -(-report['epochs']//3), cbs=[Resume(run.path('sharpened.safetensors')), _Batches(step.of, valid=False)])
         report['sharpening'] = dict(error=_error(learn, images), error_before=was)
     print(f'the vectors stay; the error of the reproductions was {was:.4f}, and is {report["sharpening"]["error"]:.4f}', flush=True)
 

@@ -37,7 +37,12 @@ def test_says_what_the_report_holds(run):
     report = json.loads((out/'report.json').read_text())
     for figure in (f'{report["mse"]:.5f}', f'{report["valid_mse"]:.5f}', f'{report["clustering_accuracy"]:.1%}', f'{report["map_knn_accuracy"]:.1%}'):
         assert figure in res.stdout
-    for step in ('reading', 'training', 'vectorizing', 'mapping', 'grouping', 'refining', 'judging', 'neighbours'): assert step in res.stdout and step in report['seconds']
+    for step in ('reading', 'training', 'vectorizing', 'mapping', 'grouping', 'refining', 'sharpening', 'judging', 'neighbours'): assert step in res.stdout and step in report['seconds']
+
+def test_the_decoder_is_sharpened(run):
+    report = json.loads((run[1]/'report.json').read_text())
+    was, now = report['sharpening']['error_before'], report['sharpening']['error']
+    assert now < was and np.isclose(now, report['mse'], rtol=1e-3) and f'was {was:.4f}, and is {now:.4f}' in run[0].stdout
 
 def test_pictures_show_something(run):
     for name in ('confusion', 'groups', 'losses', 'map', 'neighbours', 'reproductions', 'unsure'):
@@ -88,7 +93,7 @@ def test_the_seed_keeps_to_the_story(idx):
     assert res.returncode == 0, res.stderr
     report = json.loads((idx/'seeds'/'report.json').read_text())
     assert (report['model'], report['n_latent'], report['augment'], report['refinement']) == ('seed', 128, None, [])
-    assert 'refining' not in res.stdout and not (idx/'seeds'/'card.csv').exists() and (idx/'seeds'/'groups.png').exists()
+    assert 'refining' not in res.stdout and 'sharpening' not in res.stdout and not (idx/'seeds'/'card.csv').exists() and (idx/'seeds'/'groups.png').exists()
     assert load(idx/'seeds'/'model').n_latent == 128 and np.load(idx/'seeds'/'latents.npy').shape == (300, 128)
 
 def test_a_folder_of_plots_needs_no_option(tmp_path):

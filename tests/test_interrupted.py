@@ -142,7 +142,7 @@ def test_killed_again_and_again(undisturbed, place):
     print(f'cae discover: {survived(codes)}')
 
 def test_no_epoch_is_trained_twice(place):
-    "Killed after an epoch was kept, and before: only that one is told of again. And the same for a lesson."
+    "Killed after an epoch was kept, and before: only that one is told of again. And the same for a lesson, and for the sharpening."
     def told(*when):
         code, epochs = begun(place/'epochs', die_keeping_each, *when)
         assert code == -signal.SIGKILL
@@ -151,6 +151,10 @@ def test_no_epoch_is_trained_twice(place):
     assert told(3, True, 'training.safetensors') == ([3, 4, 5], 4, 0)
     assert told(3, False, 'lesson0.safetensors') == ([5, 6, 7, 8], 8, 3)
     assert told(2, False, 'lesson0.safetensors') == ([], 8, 5)
+    def sharpened(*when):
+        told(*when, 'sharpened.safetensors')
+        return kept(place/'epochs', 'sharpened')
+    assert [sharpened(2, False), sharpened(1, True), sharpened(1, False)] == [2, 2, 3]        # of a third of the epochs
 
 @pytest.fixture(scope='module')
 def pictures(place):
