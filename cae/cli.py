@@ -423,18 +423,24 @@ def _taught(run, learn, images, found, keep, seed, report):
     keep(res)
     return res
 
-def _sharpen(run, learn, images, report):
+def _sharpen(run, learn, report):
     "Have the decoder go on learning alone for a third of the epochs, and say what came of it; those that are finished are not done again."
-    from cae.clusters import _Batches, _error
+    from cae.clusters import _Batches
     from cae.learner import Resume, sharpen
     with _Step(report, 'sharpening') as step:
-        was = _error(learn, images)
-        sharpen(learn, -(-report['epochs']//3), cbs=[Resume(run.path('sharpened.safetensors')), _Batches(step.of, valid=False)])
-        report['sharpening'] = dict(error=_error(learn, images), error_before=was)
-    print(f'the vectors stay; the error of the reproductions was {was:.4f}, and is {report["sharpening"]["error"]:.4f}', flush=True)
+        try: report['sharpening'] = sharpen(learn, -(-report['epochs']//3), cbs=[Resume(run.path('sharpened.safetensors')), _Batches(step.of, valid=False)])
+        except FloatingPointError as e: report['sharpening'] = dict(kept=False, why=str(e).split('\n\t')[-1])        # without what fastai says first
+    run.note(report)
+    print(_sharpened(report['sharpening']), flush=True)
 
-def _answers(run, learn, images, model, seed, report):
-    "The `Groups` of `images`, after the network has been taught by them and its decoder sharpened; and the report card. The seed's are left plain, without a card."
+def _sharpened(res):
+    "What came of the sharpening, in words."
+    if 'error' not in res: return f'not sharpened: {res["why"]}'
+    if not res['kept']: return f'not sharpened: images held back would have an error of {res["error"]:.4f}, and have {res["error_before"]:.4f}'
+    return f'sharpened: the error of images held back was {res["error_before"]:.4f}, and is {res["error"]:.4f}; vectors and groups stay'
+
+def _answers(run, whole, learn, images, model, seed, report):
+    "The `Groups` of `images`, after the network has been taught by them and its decoder, by all that `whole` learns from, sharpened; and the report card. The seed's are left plain, without a card."
     import pandas as pd
     from cae.clusters import report_card, save_groups
     from cae.learner import _learnt
@@ -447,7 +453,7 @@ def _answers(run, learn, images, model, seed, report):
     if model == 'seed': return found, None
     found = _taught(run, learn, images, found, keep, seed, report)
     if found.rounds: print(_refined(found.rounds), flush=True)
-    _sharpen(run, learn, images, report)
+    _sharpen(run, whole, report)
     def judge():
         with _Step(report, 'judging') as step: return report_card(found.latents, images, found, learn, seed=seed, progress=step.of)
     def read(path):
@@ -486,7 +492,7 @@ def discover_images(
     out='out', # folder for the answers, made if it is not there
     model:str='resnet', # the network: 'resnet' (`ResNetAutoencoder`) for any size, or 'seed' (`Autoencoder`) for 28×28
     n_latent:int=None, # length of the latent vector; default by `plan`: 64, fewer for tiny images, 128 for 'seed'
-    epochs:int=None, # passes over the images; default by `plan`
+    epochs:int=None, # passes over the images, and a third as many for the decoder alone; default by `plan`
     seed:int=42, # of everything that is random
     anew:bool=False, # begin anew, whatever the folder holds? Otherwise a run that was cut off goes on, and one that is finished is left as it is
     sample:int=100_000, # with more images than this, so many are drawn at random for map and groups, and the rest is placed among them
@@ -587,7 +593,7 @@ def _finish(run, learn, everything, seed, report, sample=None):
     losses, whole = _plot_losses(learn.recorder), learn
     images, learn = (everything, learn) if sample is None else _sampled(learn, everything, sample, run.path('sample.u8'))
     images.skipped = everything.skipped
-    found, card = _answers(run, learn, images, report['model'], seed, report)
+    found, card = _answers(run, whole, learn, images, report['model'], seed, report)
     def nearest():
         with _Step(report, 'neighbours') as step: return neighbours(found.latents, n=min(9, len(images) - 1), progress=step.of)[0]
     def measured():
@@ -1127,7 +1133,7 @@ def _parser():
     d.add_argument('--out', default='out', metavar='DIR', help='folder for the answers (default: out)')
     d.add_argument('--model', choices=['resnet', 'seed'], default='resnet', help='the network (default: resnet, for any size; seed is the one of the story)')
     d.add_argument('--n-latent', type=_whole_number(1), metavar='N', help='length of the latent vector (default: 64, fewer for tiny images; 128 for seed)')
-    d.add_argument('--epochs', type=_whole_number(1), metavar='N', help='passes over the images before any lesson (default: 5, 8 for seed, more where there are few)')
+    d.add_argument('--epochs', type=_whole_number(1), metavar='N', help='passes over the images before any lesson (default: 5, 8 for seed, more where there are few); the decoder alone then has a third as many')
     d.add_argument('--lessons', type=_whole_number(0), metavar='N', help='how often the groups teach the network and are found again (default: 1; none for seed); more of them settle more of the unsure images')
     d.add_argument('--seed', type=_whole_number(0), default=42, metavar='N', help='of everything that is random (default: 42)')
     d.add_argument('--sample', type=_whole_number(10), default=100_000, metavar='N', help='with more than N images, map and groups are made from N drawn at random, and the rest is placed (default: 100000)')

@@ -26,7 +26,7 @@ from .images import _evenly
 from .models import *
 from fastcore.basics import partial
 from fastcore.foundation import L
-from fastai.callback.core import Callback, CancelEpochException, CancelFitException, _inner_loop
+from fastai.callback.core import Callback, CancelEpochException, CancelFitException, CancelValidException, _inner_loop
 from fastai.callback.hook import ActivationStats
 from fastai.metrics import mse
 from fastai.callback.fp16 import MixedPrecision
@@ -452,8 +452,13 @@ def plan(
 
 # %% ../nbs/03_learner.ipynb #5a4e0002
 class _Still(Callback):
-    "Keeps the encoder as it answers, also while the rest learns: BatchNorm in it takes no note of what it sees."
-    def before_train(self): get_model(self.model).encode.eval()
+    "Keeps the encoder as it answers, also while the rest learns: BatchNorm in it takes no note of what it sees. And nothing is validated after each epoch."
+    def before_train(self): self.model.encode.eval()
+    def before_validate(self): raise CancelValidException
+
+def _loss_held_back(learn):
+    "The loss on the images that are not learnt from."
+    with learn.no_bar(), learn.no_logging(): return float(learn.validate()[0])
 
 def sharpen(
     learn, # a Learner that has learnt; its decoder is trained further
@@ -461,15 +466,21 @@ def sharpen(
     lr:float=None, # the highest learning rate of one cycle; default .003 for batches of 128, less for smaller ones, as in `plan`
     cbs=(), # fastai callbacks for this training, `Resume` say
 ):
-    "Train the decoder alone, on the images as they are, undistorted: the reproductions become sharper, and latents stay as they were, bit for bit."
-    dl, encode = learn.dls.train.new(augment=None), get_model(learn.model).encode
-    learns = [p for p in encode.parameters() if p.requires_grad]
+    """Train the decoder alone, on the images as they are, undistorted: the reproductions become sharper, and latents stay as they were, bit for bit.
+    Unless the images held back have a smaller loss then, all stays as it was. Returns a dict: `kept`; `error` and `error_before`, the losses of those held back."""
+    dl, model = learn.dls.train.new(augment=None, share=(0, 1)), learn.model
+    learns, old, res = [p for p in model.encode.parameters() if p.requires_grad], copy.deepcopy(model.state_dict()), dict(kept=False)
     try:
         for p in learns: p.requires_grad_(False)
-        sharp = autoencoder_learner(DataLoaders(dl, learn.dls.valid, device=dl.device), learn.model, loss_func=learn.loss_func, wd=learn.wd, cbs=_Still())
-        with sharp.no_bar(), sharp.no_logging(): sharp.fit_one_cycle(epochs or max(2, -(-900//len(dl))), lr or .003*(dl.bs/128)**.5, cbs=L(cbs))
+        sharp = autoencoder_learner(DataLoaders(dl, learn.dls.valid, device=dl.device), model, loss_func=learn.loss_func, wd=learn.wd)
+        was = _loss_held_back(sharp)
+        with sharp.no_bar(), sharp.no_logging(): sharp.fit_one_cycle(epochs or max(2, -(-900//max(len(dl), 1))), lr or .003*(dl.bs/128)**.5, cbs=[_Still(), *L(cbs)])
+        now = _loss_held_back(sharp)
+        res = dict(kept=now < was, error=now, error_before=was)
+        return res
     finally:
         for p in learns: p.requires_grad_(True)
+        if not res['kept']: model.load_state_dict(old)
 
 # %% ../nbs/03_learner.ipynb #7161b768
 def _csv_text(table):

@@ -141,7 +141,7 @@ def test_killed_again_and_again(undisturbed, place):
     same(undisturbed, out)
     print(f'cae discover: {survived(codes)}')
 
-def test_no_epoch_is_trained_twice(place):
+def test_no_epoch_is_trained_twice(undisturbed, place):
     "Killed after an epoch was kept, and before: only that one is told of again. And the same for a lesson, and for the sharpening."
     def told(*when):
         code, epochs = begun(place/'epochs', die_keeping_each, *when)
@@ -155,6 +155,8 @@ def test_no_epoch_is_trained_twice(place):
         told(*when, 'sharpened.safetensors')
         return kept(place/'epochs', 'sharpened')
     assert [sharpened(2, False), sharpened(1, True), sharpened(1, False)] == [2, 2, 3]        # of a third of the epochs
+    assert ended(work(place, 'epochs')) == 0
+    same(undisturbed, place/'epochs')
 
 @pytest.fixture(scope='module')
 def pictures(place):
