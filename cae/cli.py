@@ -426,10 +426,10 @@ def _taught(run, learn, images, found, keep, seed, report):
 def _sharpen(run, learn, report):
     "Have the decoder go on learning alone for a third of the epochs, and say what came of it; those that are finished are not done again."
     from cae.clusters import _Batches
-    from cae.learner import Resume, sharpen
+    from cae.learner import Resume, _said, sharpen
     with _Step(report, 'sharpening') as step:
         try: report['sharpening'] = sharpen(learn, -(-report['epochs']//3), cbs=[Resume(run.path('sharpened.safetensors')), _Batches(step.of, valid=False)])
-        except FloatingPointError as e: report['sharpening'] = dict(kept=False, why=str(e).split('\n\t')[-1])        # without what fastai says first
+        except FloatingPointError as e: report['sharpening'] = dict(kept=False, why=_said(e))
     run.note(report)
     print(_sharpened(report['sharpening']), flush=True)
 

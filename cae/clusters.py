@@ -28,7 +28,7 @@ from torch import nn
 from .images import *
 from .images import _as_numpy, _evenly, _on_white
 from .learner import *
-from .learner import _csv_text, _generators, _read_noted
+from .learner import _csv_text, _epochs, _generators, _read_noted, _said
 from .latents import *
 from .latents import _network
 from .models import check_fit
@@ -392,7 +392,7 @@ def _round(learn, images, found, taught, test, epochs, sure, worth, weight, seed
         judged |= dict(groups=_count(after.labels), parted=_count(after.labels) - groups, error=_error(learn, images), error_before=was)
         verdict = judged                                                      # only now: whatever fails above, the weights go back
         return after, verdict
-    except FloatingPointError as e: return found, verdict | dict(why=str(e).split('\n\t')[-1])                # without what fastai says first
+    except FloatingPointError as e: return found, verdict | dict(why=_said(e))
     finally:
         if not verdict['kept']: learn.model.load_state_dict(old)
 
@@ -415,7 +415,7 @@ def refine(
     "`Groups` found again after the sure images taught the network (self-training, Lee 2013), a group that it keeps apart all the same parted; where that is not worth it, network and groups stay as they are, and the last of `.rounds` says why."
     _check_groups(images, found)
     _check_learnt(learn, images)
-    epochs, jobs = epochs or max(3, -(-900//max(len(learn.dls.train), 1))), _shares(progress, *[1]*rounds)
+    epochs, jobs = epochs or _epochs(learn.dls.train, 3), _shares(progress, *[1]*rounds)
     for r, job in list(enumerate(jobs))[begin:]:
         seed_now = (seed + r) % 2**32                    # the largest that NumPy takes is one less
         taught, test = _held_back(found, sure, np.asarray(learn.dls.train.dataset), seed_now)

@@ -456,6 +456,14 @@ class _Still(Callback):
     def before_train(self): self.model.encode.eval()
     def before_validate(self): raise CancelValidException
 
+def _epochs(dl, least):
+    "As many epochs with the loader `dl` as make 900 batches, at least `least`."
+    return max(least, -(-900//max(len(dl), 1)))
+
+def _said(e):
+    "What the error `e` says, without what fastai says first."
+    return str(e).split('\n\t')[-1]
+
 def _loss_held_back(learn):
     "The loss on the images that are not learnt from."
     with learn.no_bar(), learn.no_logging(): return float(learn.validate()[0])
@@ -474,7 +482,7 @@ def sharpen(
         for p in learns: p.requires_grad_(False)
         sharp = autoencoder_learner(DataLoaders(dl, learn.dls.valid, device=dl.device), model, loss_func=learn.loss_func, wd=learn.wd)
         was = _loss_held_back(sharp)
-        with sharp.no_bar(), sharp.no_logging(): sharp.fit_one_cycle(epochs or max(2, -(-900//max(len(dl), 1))), lr or .003*(dl.bs/128)**.5, cbs=[_Still(), *L(cbs)])
+        with sharp.no_bar(), sharp.no_logging(): sharp.fit_one_cycle(epochs or _epochs(dl, 2), lr or .003*(dl.bs/128)**.5, cbs=[_Still(), *L(cbs)])
         now = _loss_held_back(sharp)
         res = dict(kept=now < was, error=now, error_before=was)
         return res

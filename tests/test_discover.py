@@ -9,6 +9,11 @@ from conftest import cae, write_idx
 FILES = {'card.csv', 'confusion.png', 'groups.png', 'images.csv', 'latents.npy', 'losses.png', 'map.html', 'map.png', 'model.json',
          'model.safetensors', 'neighbours.csv', 'neighbours.png', 'report.html', 'report.json', 'reproductions.png', 'unsure.png'}
 
+def scans(folder, images):
+    "A folder with a picture for each image."
+    folder.mkdir()
+    for i, x in enumerate(images.pixels[:, 0]): Image.fromarray(x).save(folder/f'{i:02}.png')
+
 def test_leaves_everything_and_nothing_else(run): assert {p.name for p in run[1].iterdir()} == FILES
 
 def test_table_has_a_row_for_each_image_in_order(run, digits):
@@ -52,8 +57,7 @@ def test_a_sharpening_that_fails_costs_nothing_else(tmp_path, digits, monkeypatc
     def broken(*args, **kwargs): raise FloatingPointError('the loss is nan')
     monkeypatch.setattr(cae.learner, 'sharpen', broken)
     monkeypatch.chdir(tmp_path)
-    (tmp_path/'scans').mkdir()
-    for i, x in enumerate(digits.pixels[:30, 0]): Image.fromarray(x).save(tmp_path/'scans'/f'{i}.png')
+    scans(tmp_path/'scans', digits[:30])
     assert main(['discover', 'scans', '--epochs', '1', '--out', 'out']) == 0
     assert 'not sharpened: the loss is nan' in capsys.readouterr().out
     assert json.loads((tmp_path/'out'/'report.json').read_text())['sharpening'] == dict(kept=False, why='the loss is nan')
@@ -67,8 +71,7 @@ def test_the_decoder_learns_from_all_when_the_map_is_of_a_sample(tmp_path, digit
         return sharpen(learn, *args, **kwargs)
     monkeypatch.setattr(cae.learner, 'sharpen', counted)
     monkeypatch.chdir(tmp_path)
-    (tmp_path/'scans').mkdir()
-    for i, x in enumerate(digits.pixels[:60, 0]): Image.fromarray(x).save(tmp_path/'scans'/f'{i:02}.png')
+    scans(tmp_path/'scans', digits[:60])
     assert main(['discover', 'scans', '--epochs', '1', '--sample', '30', '--out', 'out', '--quiet']) == 0
     assert learnt == [54]
 
@@ -163,8 +166,7 @@ def test_same_seed_same_bits(run, idx):
 
 def test_one_number_for_an_image_and_a_folder_called_dot(tmp_path, digits, monkeypatch):
     from cae.cli import main
-    (tmp_path/'scans').mkdir()
-    for i, x in enumerate(digits.pixels[:30, 0]): Image.fromarray(x).save(tmp_path/'scans'/f'{i}.png')
+    scans(tmp_path/'scans', digits[:30])
     monkeypatch.chdir(tmp_path/'scans')
     assert main(['discover', '.', '--out', '../out', '--n-latent', '1', '--epochs', '1', '--quiet']) == 0
     assert np.load(tmp_path/'out'/'latents.npy').shape == (30, 1)
@@ -195,8 +197,7 @@ def test_as_many_lessons_as_are_asked_for(tmp_path, digits, monkeypatch, capsys)
         return refine(learn, images, found, rounds, **how)
     monkeypatch.setattr(cae.clusters, 'refine', counted)
     monkeypatch.chdir(tmp_path)
-    (tmp_path/'scans').mkdir()
-    for i, x in enumerate(digits.pixels[:30, 0]): Image.fromarray(x).save(tmp_path/'scans'/f'{i}.png')
+    scans(tmp_path/'scans', digits[:30])
     def run(*words): return main(['discover', 'scans', '--epochs', '1', '--quiet', *words])
     assert [run('--out', f'out{i}', *words) for i, words in enumerate([['--lessons', '0'], ['--lessons', '3'], []])] == [0, 0, 0]
     assert asked == [3, 1]
