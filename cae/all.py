@@ -21,4 +21,6 @@ from .machines import *
 from .elsewhere import *
 from fastai.torch_core import set_seed
 
-__all__ = [name for chapter in (images, layers, models, learner, latents, maps, clusters, explorer, bands, large, machines, elsewhere) for name in chapter.__all__] + ['set_seed']
+__all__ = [name for chapter in (images, layers, models, learner, latents, maps,
+                                clusters, explorer, bands, large, machines, elsewhere)
+           for name in chapter.__all__] + ['set_seed']

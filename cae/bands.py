@@ -18,7 +18,8 @@ from .images import _name, _unfolded_size
 # %% ../nbs/08_bands.ipynb #637f79fa
 @dataclass(repr=False, eq=False)
 class Bands:
-    "A band structure along a path: energies (n_bands,n_k) in eV over distances (n_k), checked; a `ValueError` says what is wrong."
+    """A band structure along a path: energies (n_bands,n_k) in eV over distances (n_k), checked;
+    a `ValueError` says what is wrong."""
     distance:np.ndarray # of each k-point from the start of the path, never decreasing, in any unit; (n_k,)
     energies:np.ndarray # eV from the Fermi level; the bands of both spins one after the other; (n_bands, n_k)
     ticks:list = () # (distance, label) of the special points
@@ -26,24 +27,31 @@ class Bands:
 
     def __post_init__(self):
         try: self.distance, self.energies = np.asarray(self.distance, float), np.asarray(self.energies, float)
-        except (ValueError, TypeError): raise ValueError('bands are rows of numbers of one length; these are not') from None
+        except (ValueError, TypeError):
+            raise ValueError('bands are rows of numbers of one length; these are not') from None
         d, e = self.distance, self.energies
         if e.ndim != 2 or d.ndim != 1:
-            raise ValueError(f'distances and energies have the shapes (n_k,) and (n_bands, n_k), not {d.shape} and {e.shape}')
+            raise ValueError('distances and energies have the shapes (n_k,) and (n_bands, n_k), '
+                             f'not {d.shape} and {e.shape}')
         if not len(e): raise ValueError('a band structure needs at least one band; there is none')
-        if len(d) != e.shape[1]: raise ValueError(f'{len(d)} k-points need {len(d)} energies in every band, not {e.shape[1]}')
+        if len(d) != e.shape[1]:
+            raise ValueError(f'{len(d)} k-points need {len(d)} energies in every band, not {e.shape[1]}')
         if len(d) < 2: raise ValueError(f'a path has at least 2 k-points, not {len(d)}')
         bad = np.argwhere(~np.isfinite(e))
-        if len(bad): raise ValueError(f'{len(bad)} of {e.size} energies are NaN or infinite, the first in band {bad[0][0]}')
+        if len(bad):
+            raise ValueError(f'{len(bad)} of {e.size} energies are NaN or infinite, the first in band {bad[0][0]}')
         if not (np.isfinite(d).all() and (np.diff(d) >= 0).all() and d[-1] > d[0]):
             raise ValueError(f'distances along a path are finite and grow; these go from {d[0]} to {d[-1]}')
         self.ticks = list(self.ticks)
 
-    def __repr__(self): return f'Bands: {self.name or "unnamed"}, {len(self.energies)} band{"s"*(len(self.energies) > 1)} at {len(self.distance)} k-points'
+    def __repr__(self):
+        return (f'Bands: {self.name or "unnamed"}, {len(self.energies)} band{"s"*(len(self.energies) > 1)} '
+                f'at {len(self.distance)} k-points')
 
 # %% ../nbs/08_bands.ipynb #e2ba7e72
 def _pieces(bands):
-    "The stretches of the path without a jump, as slices: where two k-points share a distance, one ends and the next begins."
+    """The stretches of the path without a jump, as slices:
+    where two k-points share a distance, one ends and the next begins."""
     cuts = [0, *(np.flatnonzero(np.diff(bands.distance) == 0) + 1), len(bands.distance)]
     return [slice(a, b) for a, b in zip(cuts, cuts[1:]) if b - a > 1]
 
@@ -53,7 +61,8 @@ def plot_bands(
     color:str='#332288', # of the curves
     ax=None, # matplotlib axes to draw on; default new ones
 ):
-    "The band structure as a figure for people: the special points along the path, the Fermi level dashed; returns the axes."
+    """The band structure as a figure for people:
+    the special points along the path, the Fermi level dashed; returns the axes."""
     if ax is None: ax = plt.subplots(figsize=(5, 4))[1]
     for s in _pieces(bands): ax.plot(bands.distance[s], bands.energies[:, s].T, color=color, lw=1.5)
     for x, _ in bands.ticks: ax.axvline(x, color='.8', lw=.8, zorder=0)
@@ -71,7 +80,8 @@ def _label(s):
     return 'Γ' if s == 'G' else s
 
 def _distances(k, starts=()):
-    "How far along the path each of `k` (n_k, 2 or 3) lies; jumps, which are likeliest at the indices `starts`, have no length."
+    """How far along the path each of `k` (n_k, 2 or 3) lies;
+    jumps, which are likeliest at the indices `starts`, have no length."""
     step = np.linalg.norm(np.diff(k, axis=0), axis=1)
     beside = np.maximum(np.append(0, step[:-1]), np.append(step[1:], 0))
     limit = np.full(len(step), 5.)
@@ -100,12 +110,14 @@ def _rows(bands):
     if not isinstance(bands, dict): bands = {'1': bands}
     spins = [bands[s] for s in ('1', '-1') if s in bands]
     try: return np.concatenate([np.array(s['data'] if isinstance(s, dict) else s, float) for s in spins])
-    except (ValueError, TypeError, KeyError): raise ValueError('`bands` are rows of numbers of one length; these are not') from None
+    except (ValueError, TypeError, KeyError):
+        raise ValueError('`bands` are rows of numbers of one length; these are not') from None
 
 def _from_json(d, efermi, name):
     "`Bands` from what pymatgen's `BandStructureSymmLine.as_dict` writes, or a document with one such in it."
     found = _find(d)
-    if len(found) != 1: raise ValueError(f'one band structure is expected, with `bands` and `efermi`; there are {len(found)}')
+    if len(found) != 1:
+        raise ValueError(f'one band structure is expected, with `bands` and `efermi`; there are {len(found)}')
     d, its_own = found[0]
     energies = _rows(d['bands']) - _level(its_own if efermi is None else efermi)
     if energies.ndim != 2: raise ValueError(f'`bands` have the shape (n_bands, n_k), not {energies.shape}')
@@ -123,19 +135,23 @@ def _level(efermi):
 
 # %% ../nbs/08_bands.ipynb #6d8c23b3
 def _from_eigenval(text, efermi, name):
-    "`Bands` from the text of VASP's EIGENVAL, https://www.vasp.at/wiki/index.php/EIGENVAL; the Fermi level has to be given."
+    """`Bands` from the text of VASP's EIGENVAL, https://www.vasp.at/wiki/index.php/EIGENVAL;
+    the Fermi level has to be given."""
     head, rest = text.split('\n')[:6], ' '.join(text.split('\n')[6:]).split()
     try: n_spins, (_, n_k, n_bands) = int(head[0].split()[3]), map(int, head[5].split())
-    except (ValueError, IndexError): raise ValueError('neither JSON nor an EIGENVAL with three whole numbers in line 6') from None
+    except (ValueError, IndexError):
+        raise ValueError('neither JSON nor an EIGENVAL with three whole numbers in line 6') from None
     if efermi is None: raise ValueError('an EIGENVAL has no Fermi level in it; give the one in the OUTCAR with efermi=')
-    fits = [n_k*(4 + n_bands*(1 + n_spins*i)) for i in (1, 2)]            # a band's row: without how full it is, or with
+    fits = [n_k*(4 + n_bands*(1 + n_spins*i)) for i in (1, 2)]        # a band's row: without how full it is, or with
     if len(rest) not in fits or min(n_k, n_bands) < 1 or not text.endswith('\n'):
-        raise ValueError(f'its header promises {n_k} k-points of {n_bands} bands, its {len(rest)} other numbers are not that: cut off?')
+        raise ValueError(f'its header promises {n_k} k-points of {n_bands} bands, '
+                         f'its {len(rest)} other numbers are not that: cut off?')
     try: rows = np.array(rest, float).reshape(n_k, -1)
     except ValueError as e: raise ValueError(f'not all of it is numbers ({e})') from None
     if (rows[:, 3] == 0).any(): rows = rows[rows[:, 3] == 0]
     energies = rows[:, 4:].reshape(len(rows), n_bands, -1)[..., 1:1+n_spins]
-    return Bands(_distances(rows[:, :3]), energies.transpose(2, 1, 0).reshape(-1, len(rows)) - _level(efermi), name=name)
+    return Bands(_distances(rows[:, :3]),
+                 energies.transpose(2, 1, 0).reshape(-1, len(rows)) - _level(efermi), name=name)
 
 def _unfolded(raw):
     "What the gzipped bytes `raw` unfold to, if that is not too much."
@@ -155,17 +171,20 @@ def read_bands(
         if path is None: return _from_json(source, efermi, name or '')
         raw = path.read_bytes()
         text = (_unfolded(raw) if raw[:2] == b'\x1f\x8b' else raw).decode('utf-8-sig', 'replace')
-        name = name or _name(Path(path.resolve().parent.name if path.name.startswith('EIGENVAL') else re.sub(r'(\.json)?(\.gz)?$', '', path.name)))
+        name = name or _name(Path(path.resolve().parent.name if path.name.startswith('EIGENVAL')
+                                  else re.sub(r'(\.json)?(\.gz)?$', '', path.name)))
         if text.lstrip()[:1] in ('{', '['): return _from_json(json.loads(text), efermi, name)
         return _from_eigenval(text, efermi, name)
     except json.JSONDecodeError as e: what = f'not JSON, or cut off ({e})'
     except (OSError, EOFError, zlib.error, ValueError) as e: what = getattr(e, 'strerror', None) or str(e)
-    except (TypeError, LookupError, AttributeError, RecursionError) as e: what = f'not as pymatgen writes it ({type(e).__name__}: {e})'
+    except (TypeError, LookupError, AttributeError, RecursionError) as e:
+        what = f'not as pymatgen writes it ({type(e).__name__}: {e})'
     raise ValueError(f'{path or "band structure"}: {" ".join(what.split())}')
 
 # %% ../nbs/08_bands.ipynb #fd197207
 def _along(x, y, low, high, step):
-    "Points (N,2), `step` apart at most, on the curves `y` (n_bands,n_k) over `x` (n_k) where these are between `low` and `high`."
+    """Points (N,2), `step` apart at most, on the curves `y` (n_bands,n_k) over `x` (n_k)
+    where these are between `low` and `high`."""
     dx, y0, dy = (np.broadcast_to(a, (len(y), len(x) - 1)) for a in (np.diff(x), y[:, :-1], np.diff(y)))
     with np.errstate(divide='ignore', invalid='ignore'): ends = (low - y0)/dy, (high - y0)/dy
     t0, t1 = np.maximum(np.minimum(*ends), 0), np.minimum(np.maximum(*ends), 1)
@@ -177,7 +196,8 @@ def _along(x, y, low, high, step):
     return np.stack([x0[i] + t*dx[i], y0[i] + t*dy[i]], 1)
 
 def _ink(points, h, w, width):
-    "Bytes (h,w) with a round pen `width` pixels wide put down at each of `points` (N,2), whose whole numbers are pixels' centres."
+    """Bytes (h,w) with a round pen `width` pixels wide put down at each of `points` (N,2),
+    whose whole numbers are pixels' centres."""
     r = int(width/2 + 1)
     pad = 3*r + 2
     image = np.zeros((h + 2*pad, w + 2*pad), np.float32)
@@ -199,9 +219,11 @@ def draw_bands(
     h, w = (size, size) if np.ndim(size) == 0 else size
     if min(h, w) < 2: raise ValueError(f'a picture of bands has at least 2×2 pixels, not {h}×{w}')
     low, high = window
-    if not -np.inf < low < high < np.inf: raise ValueError(f'a window is a lower and a higher energy, not from {low} to {high}')
+    if not -np.inf < low < high < np.inf:
+        raise ValueError(f'a window is a lower and a higher energy, not from {low} to {high}')
     width = max(1.5, min(h, w)/50) if width is None else width
-    if not 0 < width <= max(h, w): raise ValueError(f'curves are wider than 0 and no wider than the picture, not {width} pixels')
+    if not 0 < width <= max(h, w):
+        raise ValueError(f'curves are wider than 0 and no wider than the picture, not {width} pixels')
     d = bands.distance
     x, y = (d - d[0])/(d[-1] - d[0])*w - .5, (high - bands.energies)/(high - low)*h - .5
     return _ink(_along(x, y, -width, h + width, width/8), h, w, width)
@@ -219,7 +241,8 @@ def bands_images(
     black = np.flatnonzero(~pixels.any((1, 2)))
     if len(black):
         first = bands[black[0]].name
-        warnings.warn(f'{len(black)} of {len(bands)} pictures are black, no band in {tuple(window)} eV; the first: {first}')
+        warnings.warn(f'{len(black)} of {len(bands)} pictures are black, no band in {tuple(window)} eV; '
+                      f'the first: {first}')
     return Images(pixels[:, None], names=[b.name for b in bands], **kwargs)
 
 # %% ../nbs/08_bands.ipynb #270f5725
@@ -232,8 +255,10 @@ class Lattice:
     told:list = () # nearest neighbours: (i, j, cells along each edge from i to j); default all pairs at the smallest distance
 
     def __post_init__(self):
-        if self.shape not in ('square', 'hexagonal'): raise ValueError(f"a lattice is 'square' or 'hexagonal', not {self.shape!r}")
-        if len(self.sorts) != len(self.sites): raise ValueError(f'{len(self.sites)} atoms need as many sorts, not {len(self.sorts)}')
+        if self.shape not in ('square', 'hexagonal'):
+            raise ValueError(f"a lattice is 'square' or 'hexagonal', not {self.shape!r}")
+        if len(self.sorts) != len(self.sites):
+            raise ValueError(f'{len(self.sites)} atoms need as many sorts, not {len(self.sorts)}')
 
     @property
     def cell(self):
@@ -260,8 +285,8 @@ lattices = {
     'Lieb': Lattice('square', [(0, 0), *_middles[:2]], 'ABB'),
     'dice': Lattice('hexagonal', [(0, 0), *_thirds], 'ABB', [(0, 1, 0, 0), (0, 1, -1, 0), (0, 1, 0, -1),
                                                              (0, 2, -1, 0), (0, 2, 0, -1), (0, 2, -1, -1)]),
-    'checkerboard': Lattice('square', [(0, 0), (.5, .5)], 'AA', [(0, 1, 0, 0), (0, 1, -1, 0), (0, 1, 0, -1), (0, 1, -1, -1),
-                                                                 (0, 0, 1, 0), (1, 1, 0, 1)]),
+    'checkerboard': Lattice('square', [(0, 0), (.5, .5)], 'AA',
+                            [(0, 1, 0, 0), (0, 1, -1, 0), (0, 1, 0, -1), (0, 1, -1, -1), (0, 0, 1, 0), (1, 1, 0, 1)]),
     'square-octagon': Lattice('square', [(_r, 0), (0, _r), (-_r, 0), (0, -_r)], 'AAAA'),
     'star': Lattice('hexagonal', _triangle + [(1 - a, 1 - b) for a, b in _triangle], 'AAABBB')}
 
@@ -269,7 +294,8 @@ lattices = {
 def bonds(
     lattice:Lattice, # whose bonds
 ):
-    "Nearest and second-nearest neighbours: two lists of `(i, j, vector (2,) from i to j)`, each bond in both directions."
+    """Nearest and second-nearest neighbours: two lists of `(i, j, vector (2,) from i to j)`,
+    each bond in both directions."""
     at = np.array(lattice.sites)
     n, cells = range(len(at)), range(-2, 3)
     ways = {(i, j, a, b): (at[j] + (a, b) - at[i]) @ lattice.cell for i in n for j in n for a in cells for b in cells}
@@ -277,7 +303,8 @@ def bonds(
     told = {w for i, j, a, b in lattice.told for w in ((i, j, a, b), (j, i, -a, -b))}
     near = told or {w for w in far if far[w] == min(far.values())}
     next_near = min(far[w] for w in far if w not in near)
-    return [(*w[:2], ways[w]) for w in sorted(near)], [(*w[:2], ways[w]) for w in far if w not in near and far[w] == next_near]
+    return ([(*w[:2], ways[w]) for w in sorted(near)],
+            [(*w[:2], ways[w]) for w in far if w not in near and far[w] == next_near])
 
 # %% ../nbs/08_bands.ipynb #53a34dbd
 def hamiltonian(
@@ -287,7 +314,8 @@ def hamiltonian(
     t2=0., # eV for a hop to a second-nearest neighbour
     onsite=0., # eV for sitting on a B atom; on an A atom it is 0
 ):
-    "Tight-binding matrices complex (m,n_k,n,n), with −`t` for each hop; their eigenvalues are the energies in eV (Slater and Koster 1954)."
+    """Tight-binding matrices complex (m,n_k,n,n), with −`t` for each hop;
+    their eigenvalues are the energies in eV (Slater and Koster 1954)."""
     n, k = len(lattice.sites), np.asarray(k)
     if k.ndim != 2 or k.shape[1] != 2: raise ValueError(f'wave vectors have the shape (n_k,2), not {k.shape}')
     parts = np.zeros((3, len(k), n, n), complex)
@@ -309,7 +337,8 @@ def _walk(lattice, n_k):
 def _fermi_level(lattice, electrons, n_mesh=12, **hops):
     "The energies (m,) up to which `electrons` (m,) in each cell fill the states."
     mesh = np.stack(np.meshgrid(*[np.arange(n_mesh)/n_mesh]*2), -1).reshape(-1, 2) @ lattice.reciprocal
-    e = np.sort(np.linalg.eigvalsh(hamiltonian(lattice, mesh, **hops)).reshape(len(electrons), len(mesh)*len(lattice.sites)))
+    e = np.sort(np.linalg.eigvalsh(hamiltonian(lattice, mesh, **hops))
+                .reshape(len(electrons), len(mesh)*len(lattice.sites)))
     full = (electrons*n_mesh**2//2)[:, None]
     return np.take_along_axis(e, np.hstack([full - 1, full]), 1).mean(1)
 
@@ -331,7 +360,9 @@ def lattice_bands(
     if name not in lattices: raise ValueError(f'the lattices are {", ".join(lattices)}; {name!r} is none of them')
     n = len(lattices[name].sites)
     electrons = n if electrons is None else electrons
-    if not (0 < electrons < 2*n and electrons % 1 == 0): raise ValueError(f'a cell of the {name} lattice has a whole number of electrons between 0 and {2*n}, not {electrons}')
+    if not (0 < electrons < 2*n and electrons % 1 == 0):
+        raise ValueError(f'a cell of the {name} lattice has a whole number of electrons between 0 and {2*n}, '
+                         f'not {electrons}')
     d, e, ticks = _solve(lattices[name], np.array([int(electrons)]), n_k, t=t, t2=t2, onsite=onsite)
     return Bands(d, e[0], ticks, name)
 
@@ -355,7 +386,8 @@ def _materials(name, m, rng):
     onsite = t*rng.uniform(-1.5, 1.5, m)*(rng.random(m) > .5)*('B' in lattice.sorts)
     electrons = rng.integers((n + 1)//2, 3*n//2 + 1, m)
     d, e, ticks = _solve(lattice, electrons, 120, t=t, t2=t2, onsite=onsite)
-    names = [f'{name}, t {a:.2f}, t₂ {b:.2f}, B {c:.2f} eV, {i} electrons' for a, b, c, i in zip(*np.round([t, t2, onsite], 2) + 0., electrons)]     # + 0. makes −0 a 0
+    names = [f'{name}, t {a:.2f}, t₂ {b:.2f}, B {c:.2f} eV, {i} electrons'
+             for a, b, c, i in zip(*np.round([t, t2, onsite], 2) + 0., electrons)]     # + 0. makes −0 a 0
     return [Bands(d, x, ticks, s) for x, s in zip(e, names)]
 
 def band_family(
@@ -365,13 +397,15 @@ def band_family(
     width:float=None, # of the curves in pixels; default as in `draw_bands`
     seed:int=42, # of all that is random
 ):
-    "`Images` of `n` made-up materials labelled by lattice; `.flat` (n,) says which have a flat band, `.bands` are their `Bands`."
+    """`Images` of `n` made-up materials labelled by lattice;
+    `.flat` (n,) says which have a flat band, `.bands` are their `Bands`."""
     if n < 1: raise ValueError(f'a family has at least one member, not {n}')
     rng = np.random.default_rng(seed)
     labels = rng.permutation(np.arange(n) % len(lattices))
     bands = np.empty(n, object)
     for label, name in enumerate(lattices):
-        for i in np.array_split(np.flatnonzero(labels == label), n//5000 + 1):      # not more than 560 at once, for the memory
+        # not more than 560 at once, for the memory
+        for i in np.array_split(np.flatnonzero(labels == label), n//5000 + 1):
             for j, b in zip(i, _materials(name, len(i), rng)): bands[j] = b
     family = bands_images(bands, size, window, width, labels=labels, classes=list(lattices))
     family.bands, family.flat = list(bands), np.array([is_flat(b, window) for b in bands])

@@ -37,7 +37,8 @@ class _Step:
     def __exit__(self, failed, *rest):
         self.over.set()
         if self.watched: self.artist.join()
-        self.report['seconds'][self.name] = round(self.report['seconds'].get(self.name, 0) + self.gone, 2)       # some may be from before an interruption
+        # some may be from before an interruption
+        self.report['seconds'][self.name] = round(self.report['seconds'].get(self.name, 0) + self.gone, 2)
         self.say('', end='') if failed else self.say(f'{self.name}: {self.gone:.1f} s')
 
     @property
@@ -80,9 +81,11 @@ def _network(name, images, n_latent):
 def _figures(images, errors, found):
     "What there is to say about a run, in numbers; those that need labels only if there are some."
     from cae.clusters import _groups_by_labels
-    res = dict(mse=float(errors.mean()), groups=found.n_clusters, in_no_group=float((found.labels < 0).mean()), refinement=found.rounds)
+    res = dict(mse=float(errors.mean()), groups=found.n_clusters,
+               in_no_group=float((found.labels < 0).mean()), refinement=found.rounds)
     by = {} if images.labels is None else _groups_by_labels(found.map.xy, found.labels, images.labels)
-    told = dict(map_knn_accuracy='10-NN accuracy on the map', clustering_accuracy='accuracy of the groups', nmi='NMI of the groups')
+    told = dict(map_knn_accuracy='10-NN accuracy on the map', clustering_accuracy='accuracy of the groups',
+                nmi='NMI of the groups')
     return res | {name: float(by[measure]) for name, measure in told.items() if measure in by}
 
 def _table(**columns):
@@ -104,7 +107,8 @@ def _read_npy(path):
     import numpy as np
     try:
         with open(path, 'rb') as f: return np.lib.format.read_array(f, allow_pickle=False)
-    except (ValueError, EOFError, MemoryError): raise ValueError(f'{path}: not an array that discover has left') from None
+    except (ValueError, EOFError, MemoryError):
+        raise ValueError(f'{path}: not an array that discover has left') from None
 
 def _labels(images):
     "What is known of each image, in words if there are any; otherwise nothing."
@@ -120,7 +124,8 @@ def _write_skipped(path, images):
 def _csv(images, found, errors):
     "One row for each image: `name,x,y,cluster,confidence,error,label`."
     x, y = found.map.xy.T
-    return _table(name=images.names, x=x, y=y, cluster=found.labels, confidence=found.confidence, error=errors, label=_labels(images))
+    return _table(name=images.names, x=x, y=y, cluster=found.labels, confidence=found.confidence,
+                  error=errors, label=_labels(images))
 
 def _neighbours_csv(images, near):
     "One row for each image: its name, then those of its neighbours `near` (N,n), nearest first."
@@ -130,13 +135,16 @@ def _neighbours_csv(images, near):
 
 _folders = 'vectors.parquet', 'places.parquet'                   # where some were drawn by chance
 _files = ['model.json', 'model.safetensors', 'latents.npy', 'images.csv', 'neighbours.csv', 'card.csv', 'skipped.csv',
-          *(f'{name}.png' for name in ('map', 'groups', 'unsure', 'reproductions', 'neighbours', 'losses', 'confusion')), 'map.html', 'report.html', *_folders, 'report.json']
+          *(f'{name}.png' for name in ('map', 'groups', 'unsure', 'reproductions',
+                                       'neighbours', 'losses', 'confusion')),
+          'map.html', 'report.html', *_folders, 'report.json']
 
 _named = 'names.csv', 'named.csv'                                 # what `name` adds later
 
 def _finished_files(images, card, sampled):
     "What a folder of answers holds, in the order in which it is written."
-    without = {'card.csv': card is None, 'skipped.csv': not images.skipped, 'confusion.png': images.labels is None} | {name: not sampled for name in _folders}
+    without = ({'card.csv': card is None, 'skipped.csv': not images.skipped, 'confusion.png': images.labels is None}
+               | {name: not sampled for name in _folders})
     return [name for name in _files if not without.get(name)]
 
 def _some(n, what): return f'{n:,} {what}' + 's'*(n != 1)
@@ -144,9 +152,11 @@ def _some(n, what): return f'{n:,} {what}' + 's'*(n != 1)
 def _headline(report):
     "A run in one line."
     h, w = report['size']
-    return f'{report["images"]:,} images of {h}×{w} · {_some(report["groups"], "group")} · {_some(report["n_latent"], "number")} an image'
+    return (f'{report["images"]:,} images of {h}×{w} · {_some(report["groups"], "group")} · '
+            f'{_some(report["n_latent"], "number")} an image')
 
-def _remove(path): shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+def _remove(path):
+    shutil.rmtree(path, ignore_errors=True) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
 
 def _put(new, old):
     "Have the folder `new` in the place of `old`, which is set aside."
@@ -166,30 +176,38 @@ def _write(out, images, learn, losses, found, errors, near, card, report, progre
     "Leave everything in the folder `out`, each file whole, the report last; `progress` wraps the files."
     from cae.explorer import figure_png, pictures, save_explorer, save_report
     from cae.learner import save, write_whole
-    title, shown, facts = Path(report['source']).resolve().name, [], {k: v for k, v in report.items() if k not in ('files', 'settings')}
+    title, shown, facts = (Path(report['source']).resolve().name, [],
+                           {k: v for k, v in report.items() if k not in ('files', 'settings')})
     drawn = pictures(images, found, learn, losses, near)
     def picture(path):
         name, about, ax = next(drawn)
         shown.append((name, about, figure_png(ax)))
         write_whole(path, shown[-1][2])
     def text(make): return lambda path: write_whole(path, make())
-    how = {**dict.fromkeys(_folders, lambda path: _put(out/'.unfinished'/path.name, path)), 'model.json': lambda path: save(learn.model, path.with_suffix('')), 'model.safetensors': lambda path: None,      # both at once
+    how = {**dict.fromkeys(_folders, lambda path: _put(out/'.unfinished'/path.name, path)),
+           'model.json': lambda path: save(learn.model, path.with_suffix('')),
+           'model.safetensors': lambda path: None,               # both at once
            'latents.npy': text(lambda: _npy(found.latents)), 'images.csv': text(lambda: _csv(images, found, errors)),
-           'neighbours.csv': text(lambda: _neighbours_csv(images, near)), 'card.csv': text(lambda: card.to_csv(index_label='measure', lineterminator='\n')),
+           'neighbours.csv': text(lambda: _neighbours_csv(images, near)),
+           'card.csv': text(lambda: card.to_csv(index_label='measure', lineterminator='\n')),
            'skipped.csv': lambda path: _write_skipped(path, images),
-           'map.html': lambda path: save_explorer(path, images, found.map, found, learn, title=title, errors=errors, near=near),
+           'map.html': lambda path: save_explorer(path, images, found.map, found, learn, title=title,
+                                                  errors=errors, near=near),
            'report.html': lambda path: save_report(path, shown, facts, card, title, _headline(report), page='map.html'),
            'report.json': text(lambda: json.dumps(report, indent=2, ensure_ascii=False) + '\n')}
     _set_aside(out/'names.csv')
-    for name in ['report.json', *(n for n in (*_files, *_named) if n not in report['files'])]: _remove(out/name)                  # of a run before this one
+    # of a run before this one
+    for name in ['report.json', *(n for n in (*_files, *_named) if n not in report['files'])]: _remove(out/name)
     for name in progress(report['files']): how.get(name, picture)(out/name)
 
 def _chosen(report):
     "What was chosen for these images, in words."
     h, w = report['size']
-    view = ['cropped to the frame']*bool(report['crop']) + ['ink on black']*report['ink'] + [f'{h}×{w}', _some(report["channels"], "channel")]
+    view = (['cropped to the frame']*bool(report['crop']) + ['ink on black']*report['ink']
+            + [f'{h}×{w}', _some(report["channels"], "channel")])
     moved = report['augment']
-    shown = 'as they are' if not moved else 'slightly shifted and scaled' if not moved['rotate'] else 'turned, sheared, scaled and shifted'
+    shown = ('as they are' if not moved else 'slightly shifted and scaled' if not moved['rotate']
+             else 'turned, sheared, scaled and shifted')
     if moved and moved.get('plain'): shown += f' {1 - moved["plain"]:.0%} of the time'
     return (f'chosen: {", ".join(view)}; network {report["model"]}, {_some(report["n_latent"], "number")} an image; '
             f'{_some(report["epochs"], "epoch")} in batches of {report["bs"]}, images shown {shown}')
@@ -213,8 +231,11 @@ def _version():
 
 def _other(settings, old):
     "In which of `settings` an older run differs, in words; nothing if it does not."
-    return ', '.join('other images' if k == 'images' else f'{k.replace("_", "-")} {"by default" if old.get(k) is None else old[k]}, not {"by default" if v is None else v}'
-                     for k, v in settings.items() if old.get(k) != v and (k != 'images' or k in old))         # of a run that was cut off while it read
+    return ', '.join('other images' if k == 'images'
+                     else f'{k.replace("_", "-")} {"by default" if old.get(k) is None else old[k]}, '
+                          f'not {"by default" if v is None else v}'
+                     for k, v in settings.items()
+                     if old.get(k) != v and (k != 'images' or k in old))    # of a run that was cut off while it read
 
 def _fingerprint(images):
     "The SHA-256 of pixels, names and labels."
@@ -228,26 +249,33 @@ def _fingerprint(images):
 
 _number, _count = dict(type='number'), dict(type='integer', minimum=0)
 _about_settings = dict(type='object', required=['settings'], properties=dict(settings=dict(type='object')))
-_about_begun = dict(required=['seconds'], properties=dict(anew=dict(type='boolean'), seconds=dict(type='object', additionalProperties=_number)))
-_about_answers = dict(required=['files', 'images', 'skipped', 'groups', 'in_no_group', 'mse', 'valid_mse'], dependentRequired=dict(clustering_accuracy=['map_knn_accuracy']), properties=dict(
-    files=dict(type='array', items=dict(type='string'), minItems=1), images=_count, skipped=_count, groups=_count, in_no_group=_number,
-    mse=_number, valid_mse=_number, clustering_accuracy=_number, map_knn_accuracy=_number))
+_about_begun = dict(required=['seconds'], properties=dict(
+    anew=dict(type='boolean'), seconds=dict(type='object', additionalProperties=_number)))
+_about_answers = dict(
+    required=['files', 'images', 'skipped', 'groups', 'in_no_group', 'mse', 'valid_mse'],
+    dependentRequired=dict(clustering_accuracy=['map_knn_accuracy']),
+    properties=dict(files=dict(type='array', items=dict(type='string'), minItems=1),
+                    images=_count, skipped=_count, groups=_count, in_no_group=_number,
+                    mse=_number, valid_mse=_number, clustering_accuracy=_number, map_knn_accuracy=_number))
 
 class _Run:
     "What is finished of a run whose answers go to the folder `out`, so that it can be taken up again."
     at_work = None                                               # the folder of the run that this process has begun
-    def __init__(self, out, settings, anew=False): self.out, self.folder, self.settings, self.anew = Path(out), Path(out)/'.unfinished', settings, anew
+    def __init__(self, out, settings, anew=False):
+        self.out, self.folder, self.settings, self.anew = Path(out), Path(out)/'.unfinished', settings, anew
     def path(self, name): return self.folder/name
 
     def _known(self, path, schema, what):
-        "The JSON at `path`, None if there is no such file; a `ValueError` if it is not as `schema` says, or of another run, in words `what`."
+        """The JSON at `path`, None if there is no such file;
+        a `ValueError` if it is not as `schema` says, or of another run, in words `what`."""
         from cae.learner import _checked, read_json
         if not path.exists(): return None
         try:
             old = read_json(path, _about_settings, 'a run of discover')
             if other := _other(self.settings, old['settings']): raise ValueError(f'{self.out}: holds {what} ({other})')
             return _checked(old, path, schema, 'a run of discover')
-        except ValueError as e: raise ValueError(f'{e}; choose another folder with --out, or lose that one with --anew') from None
+        except ValueError as e:
+            raise ValueError(f'{e}; choose another folder with --out, or lose that one with --anew') from None
 
     def begun(self): return self._known(self.path('run.json'), _about_begun, 'a run that was cut off')
     def answers(self):
@@ -256,11 +284,13 @@ class _Run:
         return self._known(self.out/'report.json', _about_answers, 'the answers of another run')
 
     def check(self):
-        "Complain if there are answers, or parts of them, of another run, or files with their names that no run has left."
+        """Complain if there are answers, or parts of them, of another run,
+        or files with their names that no run has left."""
         begun, answers = self.begun(), self.answers()
         if begun or answers: return
         if alien := [name for name in (*_files, *_named) if (self.out/name).exists()]:
-            raise ValueError(f'{self.out}: holds {alien[0]}, which no run has left there; choose another folder with --out, or lose it with --anew')
+            raise ValueError(f'{self.out}: holds {alien[0]}, which no run has left there; '
+                             'choose another folder with --out, or lose it with --anew')
 
     def finished(self):
         "The report, if all answers are there already."
@@ -287,7 +317,8 @@ class _Run:
     def note(self, report):
         "Keep the settings, and how long what is finished took."
         from cae.learner import write_whole
-        write_whole(self.path('run.json'), json.dumps(dict(settings=self.settings, seconds=report['seconds'], anew=self.anew)))
+        write_whole(self.path('run.json'),
+                    json.dumps(dict(settings=self.settings, seconds=report['seconds'], anew=self.anew)))
 
     def once(self, name, make, write, read, report):
         "What the file called `name` holds; made and kept if there is no such file, with the seconds in `report`."
@@ -295,7 +326,7 @@ class _Run:
         path = self.path(name)
         if path.exists(): return read(path)
         res = make()
-        self.note(report)                                        # first how long it took, which is not to be seen from the file
+        self.note(report)                            # first how long it took, which is not to be seen from the file
         write_whole(path, write(res))
         return res
 
@@ -314,7 +345,8 @@ def _text(path):
 
 def _check_source(source):
     "Complain if there is nothing at `source`."
-    if str(source) != 'mnist' and not Path(source).exists(): raise ValueError(f'{source}: there is no such file or folder')
+    if str(source) != 'mnist' and not Path(source).exists():
+        raise ValueError(f'{source}: there is no such file or folder')
 
 def _check_places(source, out):
     "Complain if there is nothing at `source`, or `out` is no folder for answers about it."
@@ -322,7 +354,8 @@ def _check_places(source, out):
     source, out, digits = Path(source), Path(out), str(source) == 'mnist'
     if out.exists() and not out.is_dir(): raise ValueError(f'{out}: is a file; the answers need a folder')
     if not digits and source.is_dir() and out.resolve().is_relative_to(source.resolve()):
-        raise ValueError(f'{out}: lies in {source}, where its pictures would be taken for images next time; choose another folder with --out')
+        raise ValueError(f'{out}: lies in {source}, where its pictures would be taken for images next time; '
+                         'choose another folder with --out')
 
 @contextmanager
 def _folder(out):
@@ -336,24 +369,31 @@ def _folder(out):
             with suppress(OSError): out.rmdir()                  # which fails if there is something in it
 
 def _read(source, how, report, store=None):
-    "The images of `source`, read as `how()` says: a dict for `read_images`; if there is a `store`, a folder and bytes, pictures are decoded into a file there."
+    """The images of `source`, read as `how()` says: a dict for `read_images`;
+    if there is a `store`, a folder and bytes, pictures are decoded into a file there."""
     with _Step(report, 'reading') as step:
         from cae.images import read_images
         from cae.large import store_images
         how = how()
-        try: images = store_images(source, *store, progress=step.of, **how) if store and how else read_images(source, progress=step.of, **how)
-        except ValueError as e: raise ValueError(str(e).replace('or take that one away', 'or lose that one with --anew')) from None
+        try:
+            images = (store_images(source, *store, progress=step.of, **how) if store and how
+                      else read_images(source, progress=step.of, **how))
+        except ValueError as e:
+            raise ValueError(str(e).replace('or take that one away', 'or lose that one with --anew')) from None
     print(images, flush=True)
     report.update(images=len(images), skipped=len(images.skipped), size=list(images.size), channels=images.channels,
                   crop=how.get('crop'), ink=how.get('ink', False))
     return images
 
 def _collection(source, model, report, store=None, labels=False):
-    "The images of `source`, read as they seem to want it, for the network called `model`; enough of them for a map. With `labels` the folders of pictures are their labels."
+    """The images of `source`, read as they seem to want it, for the network called `model`;
+    enough of them for a map. With `labels` the folders of pictures are their labels."""
     def how():
         from cae.images import infer_reading
         how = infer_reading(source)                              # nothing, unless these are pictures
-        if labels and not how: raise ValueError(f'{source}: is no folder of pictures, which could be named after what they show; its own labels are used anyway')
+        if labels and not how:
+            raise ValueError(f'{source}: is no folder of pictures, which could be named after what they show; '
+                             'its own labels are used anyway')
         if how and model == 'seed': how = dict(size=(28, 28), channels=3, crop=None, ink=False)
         return how | dict(labels=True) if labels else how
     images = _read(source, how, report, store)
@@ -374,11 +414,13 @@ def _fitting(model, images, source, n_latent):
 def _say_epoch(step):
     "What tells of an epoch by a line, made of its row of fastai's table."
     def say(row):
-        if isinstance(row[0], int): step.say(f'  epoch {row[0] + 1}: error {row[1]:.5f}, of those held back {row[2]:.5f} ({row[-1]})')
+        if isinstance(row[0], int):
+            step.say(f'  epoch {row[0] + 1}: error {row[1]:.5f}, of those held back {row[2]:.5f} ({row[-1]})')
     return say
 
 def _train(model, train, valid, how, seed, report, state=None):
-    "A `Learner` whose `model` has learnt `train` as `how`, a `plan`, says; its `state` is kept in that file, and taken up if it is there."
+    """A `Learner` whose `model` has learnt `train` as `how`, a `plan`, says;
+    its `state` is kept in that file, and taken up if it is there."""
     from cae.clusters import _Batches
     from cae.images import Distort, dataloaders
     from cae.learner import Resume, autoencoder_learner, lsuv
@@ -386,10 +428,11 @@ def _train(model, train, valid, how, seed, report, state=None):
     dls = dataloaders(train, valid=valid, bs=how['bs'], seed=seed, augment=augment, denoise=False)
     learn = autoencoder_learner(dls, model, wd=how['wd'])
     lsuv(model.to(learn.dls.device), learn.dls.train.new(bs=512, drop_last=False, augment=None).one_batch()[0])
-    few = learn.no_logging() if how['epochs'] > 20 else nullcontext()              # hundreds of lines say less than a bar
+    few = learn.no_logging() if how['epochs'] > 20 else nullcontext()            # hundreds of lines say less than a bar
     with _Step(report, 'training') as step:
-        learn.logger = _say_epoch(step)                                            # in place of fastai's table
-        with few, learn.no_bar(): learn.fit_one_cycle(how['epochs'], how['lr'], cbs=[*([Resume(state)] if state else []), _Batches(step.of)])
+        learn.logger = _say_epoch(step)                                          # in place of fastai's table
+        with few, learn.no_bar():
+            learn.fit_one_cycle(how['epochs'], how['lr'], cbs=[*([Resume(state)] if state else []), _Batches(step.of)])
     report.update(how)
     return learn
 
@@ -413,22 +456,27 @@ def _first_groups(learn, images, seed, report):
     with _Step(report, 'grouping') as step: return discover(latents, themap, progress=step.of)
 
 def _taught(run, learn, images, found, keep, seed, report):
-    "The `Groups` after the network has been taught by them; rounds that are finished, or epochs of one, are not done again."
+    """The `Groups` after the network has been taught by them;
+    rounds that are finished, or epochs of one, are not done again."""
     from cae.clusters import refine
     from cae.learner import Resume
     lessons = 1 if run.settings['lessons'] is None else run.settings['lessons']
     if lessons == 0 or found.rounds and not found.rounds[-1]['kept']: return found
     with _Step(report, 'refining') as step:
-        res = refine(learn, images, found, rounds=lessons, seed=seed, progress=step.of, begin=len(found.rounds), cbs=lambda r: Resume(run.path(f'lesson{r}.safetensors')), after=keep)
+        res = refine(learn, images, found, rounds=lessons, seed=seed, progress=step.of, begin=len(found.rounds),
+                     cbs=lambda r: Resume(run.path(f'lesson{r}.safetensors')), after=keep)
     keep(res)
     return res
 
 def _sharpen(run, learn, report):
-    "Have the decoder go on learning alone for a third of the epochs, and say what came of it; those that are finished are not done again."
+    """Have the decoder go on learning alone for a third of the epochs, and say what came of it;
+    those that are finished are not done again."""
     from cae.clusters import _Batches
     from cae.learner import Resume, _said, sharpen
     with _Step(report, 'sharpening') as step:
-        try: report['sharpening'] = sharpen(learn, -(-report['epochs']//3), cbs=[Resume(run.path('sharpened.safetensors')), _Batches(step.of, valid=False)])
+        try:
+            report['sharpening'] = sharpen(learn, -(-report['epochs']//3), cbs=[
+                Resume(run.path('sharpened.safetensors')), _Batches(step.of, valid=False)])
         except FloatingPointError as e: report['sharpening'] = dict(kept=False, why=_said(e))
     run.note(report)
     print(_sharpened(report['sharpening']), flush=True)
@@ -436,11 +484,15 @@ def _sharpen(run, learn, report):
 def _sharpened(res):
     "What came of the sharpening, in words."
     if 'error' not in res: return f'not sharpened: {res["why"]}'
-    if not res['kept']: return f'not sharpened: images held back would have an error of {res["error"]:.4f}, and have {res["error_before"]:.4f}'
-    return f'sharpened: the error of images held back was {res["error_before"]:.4f}, and is {res["error"]:.4f}; vectors and groups stay'
+    if not res['kept']:
+        return (f'not sharpened: images held back would have an error of {res["error"]:.4f}, '
+                f'and have {res["error_before"]:.4f}')
+    return (f'sharpened: the error of images held back was {res["error_before"]:.4f}, and is {res["error"]:.4f}; '
+            'vectors and groups stay')
 
 def _answers(run, whole, learn, images, model, seed, report):
-    "The `Groups` of `images`, after the network has been taught by them and its decoder, by all that `whole` learns from, sharpened; and the report card. The seed's are left plain, without a card."
+    """The `Groups` of `images`, after the network has been taught by them and its decoder,
+    by all that `whole` learns from, sharpened; and the report card. The seed's are left plain, without a card."""
     import pandas as pd
     from cae.clusters import report_card, save_groups
     from cae.learner import _learnt
@@ -455,12 +507,14 @@ def _answers(run, whole, learn, images, model, seed, report):
     if found.rounds: print(_refined(found.rounds), flush=True)
     _sharpen(run, whole, report)
     def judge():
-        with _Step(report, 'judging') as step: return report_card(found.latents, images, found, learn, seed=seed, progress=step.of)
+        with _Step(report, 'judging') as step:
+            return report_card(found.latents, images, found, learn, seed=seed, progress=step.of)
     def read(path):
         try:
             card = pd.read_csv(path, index_col=0, float_precision='round_trip')
             return card.assign(source=card.source.fillna(''))
-        except (ValueError, AttributeError): raise ValueError(f'{path}: not a report card that discover has left') from None
+        except (ValueError, AttributeError):
+            raise ValueError(f'{path}: not a report card that discover has left') from None
     return found, run.once('card.csv', judge, lambda card: card.to_csv(), read, report)
 
 def _refined(rounds):
@@ -470,7 +524,8 @@ def _refined(rounds):
     if good:
         said.append('taught once' if len(good) == 1 else f'taught {len(good)} times')
         said.append(f'{good[0]["unsure_before"]:.1%} of the images were unsure, {good[-1]["unsure"]:.1%} are')
-        if parted := sum(r.get('parted', 0) for r in good): said.append(f'{good[-1]["groups"] - parted} groups became {good[-1]["groups"]}')
+        if parted := sum(r.get('parted', 0) for r in good):
+            said.append(f'{good[-1]["groups"] - parted} groups became {good[-1]["groups"]}')
         said.append(f'the error of the reproductions was {good[0]["error_before"]:.4f}, and is {good[-1]["error"]:.4f}')
     return '; '.join(said + [f'left as it was: {r["why"]}' for r in rounds if not r['kept']])
 
@@ -485,7 +540,8 @@ def _asked(model, n_latent, epochs, seed, sample, lessons, labels):
     for what, x, least in (('epochs', epochs, 1), ('lessons', lessons, 0), ('numbers for an image', n_latent, 1)):
         if x is not None and (x < least or x % 1): raise ValueError(f'{what} are {least} or more, not {x}')
     if sample < 10 or sample % 1: raise ValueError(f'a map needs a sample of at least 10 images, not {sample}')
-    return dict(version=_version(), model=model, n_latent=n_latent, epochs=epochs, seed=seed, sample=sample, lessons=lessons, labels=labels or None)
+    return dict(version=_version(), model=model, n_latent=n_latent, epochs=epochs, seed=seed,
+                sample=sample, lessons=lessons, labels=labels or None)
 
 def discover_images(
     source='mnist', # 'mnist', a folder of pictures or of IDX files, a Kaggle CSV, or an IDX file
@@ -500,14 +556,15 @@ def discover_images(
     lessons:int=None, # how often, at most, the groups teach the network, 0 or more; default once, and never for the network 'seed'
     labels:bool=False, # take the name of a picture's own folder as its label, by which the answers are judged in the end? Other collections bring theirs
 ):
-    "Train, vectorize, map and group the images of `source`; everything is left in `out`, and the report is returned as a dict. A `ValueError` if `out` holds another run."
+    """Train, vectorize, map and group the images of `source`; everything is left in `out`,
+    and the report is returned as a dict. A `ValueError` if `out` holds another run."""
     asked = _asked(model, n_latent, epochs, seed, sample, lessons, labels)
     if lessons and model == 'seed': raise ValueError("the network 'seed' is left plain; lessons are for 'resnet'")
     _check_places(source, out)
     run, _Run.at_work = _Run(out, asked), None
-    if not anew: run.check()                                     # what can be refused is refused before an hour of reading
+    if not anew: run.check()                                 # what can be refused is refused before an hour of reading
     from cae.learner import _alone
-    with _folder(out) as folder, _alone(folder):                 # made now, lest an hour's training find no place to go
+    with _folder(out) as folder, _alone(folder):             # made now, lest an hour's training find no place to go
         try: return _whole_job(source, folder, asked, anew, epochs, memory)
         finally: run.close()
 
@@ -539,7 +596,7 @@ def _whole_job(source, out, asked, anew, epochs, memory):
         run.note(report)
         _finish(run, learn, images, seed, report, _chance(len(images), asked['sample'], seed))
     finally:
-        if run.folder.is_dir():                                  # not finished: for how long it worked belongs to what is kept
+        if run.folder.is_dir():                          # not finished: for how long it worked belongs to what is kept
             with suppress(OSError): run.note(report)
     return report
 
@@ -550,13 +607,14 @@ def _done(run, report):
     return report
 
 def _drawn(images, sample, path):
-    "Those of `images` that are in the `sample`; if they are mapped from a file, mapped from one of their own at `path`, which is made in parts unless it is there."
+    """Those of `images` that are in the `sample`; if they are mapped from a file,
+    mapped from one of their own at `path`, which is made in parts unless it is there."""
     import numpy as np
     from cae.images import Images, let_go, mapped_file
     from cae.learner import write_whole
     file = mapped_file(images.pixels)
     if file is None: return images[sample]
-    shape, n = (len(sample), *images.pixels.shape[1:]), max(1, 2**24//images.pixels[0].size)            # 16 MB at a time
+    shape, n = (len(sample), *images.pixels.shape[1:]), max(1, 2**24//images.pixels[0].size)        # 16 MB at a time
     def parts():
         for i in range(0, len(sample), n):
             yield images.pixels[sample[i:i+n]]
@@ -574,36 +632,48 @@ def _sampled(learn, images, sample, path):
     images, dl = _drawn(images, sample, path), learn.dls.train
     learnt, file, pixels = np.isin(sample, np.asarray(dl.dataset)), mapped_file(images.pixels), as_torch(images.pixels)
     if not file: pixels = pixels.to(dl.device)
-    def loader(mine, **kwargs): return ImagesDL(pixels, np.flatnonzero(mine), dl.bs, device=dl.device, file=file, **kwargs)
-    few = loader(learnt, shuffle=True, drop_last=learnt.sum() > dl.bs, seed=dl.seed, augment=dl.augment, denoise=dl.denoise)
-    return images, autoencoder_learner(DataLoaders(few, loader(learnt if learnt.all() else ~learnt), device=dl.device), learn.model, wd=learn.wd)
+    def loader(mine, **kwargs):
+        return ImagesDL(pixels, np.flatnonzero(mine), dl.bs, device=dl.device, file=file, **kwargs)
+    few = loader(learnt, shuffle=True, drop_last=learnt.sum() > dl.bs, seed=dl.seed,
+                 augment=dl.augment, denoise=dl.denoise)
+    return images, autoencoder_learner(DataLoaders(few, loader(learnt if learnt.all() else ~learnt), device=dl.device),
+                                       learn.model, wd=learn.wd)
 
 def _place_rest(folder, learn, images, found, sample, report):
-    "The vectors of all `images`, and where they belong on the map of the `sample` and in its groups: Parquet files, made one after the other."
+    """The vectors of all `images`, and where they belong on the map of the `sample` and in its groups:
+    Parquet files, made one after the other."""
     from cae.clusters import Groups
     from cae.large import place_to, vectorize_to
     from cae.maps import NearestMap
-    known = Groups(found.latents, NearestMap(found.latents, found.map.xy), found.labels, found.confidence)       # as `cae place` does, and the same after an interruption
-    with _Step(report, 'vectorizing all') as step: vectors = vectorize_to(learn, images, folder/'vectors.parquet', progress=step.of)
-    with _Step(report, 'placing all') as step: place_to(known, sample, vectors, folder/'places.parquet', progress=step.of)
+    # as `cae place` does, and the same after an interruption
+    known = Groups(found.latents, NearestMap(found.latents, found.map.xy), found.labels, found.confidence)
+    with _Step(report, 'vectorizing all') as step:
+        vectors = vectorize_to(learn, images, folder/'vectors.parquet', progress=step.of)
+    with _Step(report, 'placing all') as step:
+        place_to(known, sample, vectors, folder/'places.parquet', progress=step.of)
 
 def _finish(run, learn, everything, seed, report, sample=None):
-    "All that comes after the training, left in the folder of the run; if there is a `sample`, indices, the map is one of these, and all others are placed on it."
+    """All that comes after the training, left in the folder of the run;
+    if there is a `sample`, indices, the map is one of these, and all others are placed on it."""
     from cae.latents import neighbours, reconstruction_error
     losses, whole = _plot_losses(learn.recorder), learn
-    images, learn = (everything, learn) if sample is None else _sampled(learn, everything, sample, run.path('sample.u8'))
+    images, learn = ((everything, learn) if sample is None
+                     else _sampled(learn, everything, sample, run.path('sample.u8')))
     images.skipped = everything.skipped
     found, card = _answers(run, whole, learn, images, report['model'], seed, report)
     def nearest():
-        with _Step(report, 'neighbours') as step: return neighbours(found.latents, n=min(9, len(images) - 1), progress=step.of)[0]
+        with _Step(report, 'neighbours') as step:
+            return neighbours(found.latents, n=min(9, len(images) - 1), progress=step.of)[0]
     def measured():
         with _Step(report, 'errors') as step: return reconstruction_error(learn, images, progress=step.of)
-    near, errors = (run.once(name, make, _npy, _read_npy, report) for name, make in (('neighbours.npy', nearest), ('errors.npy', measured)))
+    near, errors = (run.once(name, make, _npy, _read_npy, report)
+                    for name, make in (('neighbours.npy', nearest), ('errors.npy', measured)))
     report |= _figures(images, errors, found) | (dict(sampled=len(images)) if sample is not None else {})
     with whole.no_bar(): report['valid_mse'] = float(whole.validate()[0])
     if sample is not None: _place_rest(run.folder, learn, everything, found, sample, report)
     report |= dict(files=_finished_files(images, card, sample is not None), settings=run.settings)
-    with _Step(dict(seconds={}), 'writing') as step: _write(run.out, images, learn, losses, found, errors, near, card, report, progress=step.of)
+    with _Step(dict(seconds={}), 'writing') as step:
+        _write(run.out, images, learn, losses, found, errors, near, card, report, progress=step.of)
     run.forget()
 
 # %% ../nbs/11_cli.ipynb #c090000a
@@ -620,10 +690,12 @@ def _load(stem):
     from cae.learner import load
     from fastai.torch_core import default_device
     try: return load(stem).to(default_device())
-    except (KeyError, TypeError, RuntimeError) as e: raise ValueError(f'{stem}.json: does not describe the network beside it ({" ".join(str(e).split())})') from None
+    except (KeyError, TypeError, RuntimeError) as e:
+        raise ValueError(f'{stem}.json: does not describe the network beside it ({" ".join(str(e).split())})') from None
 
 _about_report = dict(type='object', required=['size', 'channels', 'crop', 'ink'], properties=dict(
-    size=dict(type='array', items=dict(type='integer', minimum=1), minItems=2, maxItems=2), channels=dict(enum=[1, 3, 4]), crop=dict(enum=[None, 'frame']), ink=dict(type='boolean')))
+    size=dict(type='array', items=dict(type='integer', minimum=1), minItems=2, maxItems=2),
+    channels=dict(enum=[1, 3, 4]), crop=dict(enum=[None, 'frame']), ink=dict(type='boolean')))
 
 def _read_report(path):
     "The report that `discover` left at `path`."
@@ -631,7 +703,8 @@ def _read_report(path):
     return read_json(path, _about_report, 'a run of discover')
 
 def _reading(stem, network):
-    "How a folder of pictures is to be read for the network that was kept at `stem`: as it was taught, if there is a report, or else plainly."
+    """How a folder of pictures is to be read for the network that was kept at `stem`:
+    as it was taught, if there is a report, or else plainly."""
     path = stem.with_name('report.json')
     plain = dict(size=tuple(network.size), channels=network.channels, crop=None, ink=False)
     if stem.name != 'model' or not path.exists(): return plain
@@ -651,7 +724,8 @@ def _read_for(network, source, how, report):
 
 # %% ../nbs/11_cli.ipynb #c090000d
 def _check_table(path, begins, instead='choose another name with --out'):
-    "Complain if the file at `path`, if there is one, is another than a table that `begins` so, and say what to do `instead`."
+    """Complain if the file at `path`, if there is one, is another than a table that `begins` so,
+    and say what to do `instead`."""
     if not path.exists(): return
     with open(path, 'rb') as f: ours = f.read(len(begins)) == begins
     if not ours: raise ValueError(f'{path}: is another table; {instead}')
@@ -662,14 +736,20 @@ def _vectors_file(source, out):
     "Where the vectors of `source` go: `out`, or by default a name made of its; a `ValueError` if that cannot be."
     name = Path(source).resolve().name
     out = Path(out or f'{name.removesuffix(".gz").removesuffix(".csv") or "images"}-latents.npy')
-    if out.suffix not in ('.npy', '.csv', '.parquet'): raise ValueError(f'{out}: vectors go into a file whose name ends in .npy or .csv, or into a folder of files whose name ends in .parquet')
+    if out.suffix not in ('.npy', '.csv', '.parquet'):
+        raise ValueError(f'{out}: vectors go into a file whose name ends in .npy or .csv, '
+                         'or into a folder of files whose name ends in .parquet')
     _check_table(_skipped_beside(out), b'name,reason\n')
-    if out.suffix == '.parquet' and (out.is_file() or out.is_dir() and any(out.iterdir()) and not (out/'_vectors.json').exists() and not (out/'.images').exists()):
+    if out.suffix == '.parquet' and (out.is_file() or out.is_dir() and any(out.iterdir())
+                                     and not (out/'_vectors.json').exists() and not (out/'.images').exists()):
         raise ValueError(f'{out}: is something else; choose another name with --out')
     if out.suffix == '.parquet': return out
     names = out.with_suffix('.csv')
-    if out != names and out.exists() and not names.exists(): raise ValueError(f'{out}: is not a file that vectorize has left, or the names beside it are gone; choose another name with --out')
-    if Path(source).resolve() in (out.resolve(), names.resolve()): raise ValueError(f'{out}: would be written over {source}; choose another name with --out')
+    if out != names and out.exists() and not names.exists():
+        raise ValueError(f'{out}: is not a file that vectorize has left, or the names beside it are gone; '
+                         'choose another name with --out')
+    if Path(source).resolve() in (out.resolve(), names.resolve()):
+        raise ValueError(f'{out}: would be written over {source}; choose another name with --out')
     _check_table(names, b'name\n' if out != names else b'name,z0')
     return out
 
@@ -677,7 +757,8 @@ def _write_vectors(out, images, latents):
     "Leave `latents` in the file `out`, and the names beside it unless they are in it; each file whole."
     from cae.learner import write_whole
     _write_skipped(_skipped_beside(out), images)
-    if out.suffix == '.csv': return write_whole(out, _table(name=images.names, **{f'z{i}': z for i, z in enumerate(latents.T)}))
+    if out.suffix == '.csv':
+        return write_whole(out, _table(name=images.names, **{f'z{i}': z for i, z in enumerate(latents.T)}))
     write_whole(out.with_suffix('.csv'), _table(name=images.names))
     return write_whole(out, _npy(latents))
 
@@ -686,10 +767,12 @@ def _check_weights(network, out):
     from cae.large import _about_vectors, _weights_hash
     from cae.learner import read_json
     about = out/'_vectors.json'
-    if about.exists() and read_json(about, _about_vectors, 'vectors')['weights'] != _weights_hash(network): raise ValueError(f'{out}: holds the vectors of another network; choose another name with --out')
+    if about.exists() and read_json(about, _about_vectors, 'vectors')['weights'] != _weights_hash(network):
+        raise ValueError(f'{out}: holds the vectors of another network; choose another name with --out')
 
 def _decoded(source, to, how, report):
-    "The pictures of `source`, decoded into the folder `to`; what is there of others, which an interrupted run has left, goes."
+    """The pictures of `source`, decoded into the folder `to`;
+    what is there of others, which an interrupted run has left, goes."""
     from cae.large import store_images
     with _Step(report, 'decoding') as step:
         for left in (to.exists(), False):
@@ -699,7 +782,8 @@ def _decoded(source, to, how, report):
                 if not left: raise
 
 def _write_parts(network, source, how, out, report):
-    "Leave vectors as Parquet files in the folder `out`, never all in memory; pictures are decoded into a file there on the way. Both go on where they were cut off."
+    """Leave vectors as Parquet files in the folder `out`, never all in memory;
+    pictures are decoded into a file there on the way. Both go on where they were cut off."""
     from cae.images import infer_reading
     from cae.large import _arrow, vectorize_to
     from cae.learner import _alone
@@ -712,7 +796,7 @@ def _write_parts(network, source, how, out, report):
         else: images = _read_for(network, source, how, report)
         try:
             with _Step(report, 'vectorizing') as step: vectorize_to(network, images, out, progress=step.of)
-        except ValueError:                                       # the vectors there are of other images, which shall not find these pixels
+        except ValueError:                  # the vectors there are of other images, which shall not find these pixels
             shutil.rmtree(out/'.images', ignore_errors=True)
             raise
         _write_skipped(_skipped_beside(out), images)
@@ -746,13 +830,16 @@ def _check_run(folder):
     folder = Path(folder)
     if not folder.is_dir(): raise ValueError(f'{folder}: there is no such folder')
     missing = [f for f in _needed if not (folder/f).is_file()]
-    if missing: raise ValueError(f'{folder}: has no {", ".join(missing)}; what is needed is a folder that cae discover has left')
+    if missing:
+        raise ValueError(f'{folder}: has no {", ".join(missing)}; '
+                         'what is needed is a folder that cae discover has left')
 
 def _read_latents(path, n):
     "The latents in the file `path`: (N,n)."
     import numpy as np
     latents = _read_npy(path)
-    if latents.ndim != 2 or latents.shape[1] != n or latents.dtype.kind != 'f': raise ValueError(f'{path}: not the latents of the network beside it, which have the shape (N, {n})')
+    if latents.ndim != 2 or latents.shape[1] != n or latents.dtype.kind != 'f':
+        raise ValueError(f'{path}: not the latents of the network beside it, which have the shape (N, {n})')
     if not np.isfinite(latents).all(): raise ValueError(f'{path}: some of the latents have NaN or infinite numbers')
     return latents
 
@@ -761,26 +848,33 @@ def _read_table(path, n):
     import numpy as np, pandas as pd
     kinds = dict(x=np.float32, y=np.float32, cluster=int, confidence=np.float32)
     try: table = pd.read_csv(path, usecols=['name', *kinds], dtype=kinds | dict(name=str), keep_default_na=False)
-    except (ValueError, OverflowError) as e: raise ValueError(f'{path}: not a table that discover has left ({" ".join(str(e).split())})') from None
+    except (ValueError, OverflowError) as e:
+        raise ValueError(f'{path}: not a table that discover has left ({" ".join(str(e).split())})') from None
     if len(table) != n: raise ValueError(f'{path}: has rows for {len(table)} images; there are latents of {n}')
-    if n < 10 or not np.isfinite(table[['x', 'y']].to_numpy()).all() or not table.cluster.between(-1, n - 1).all(): raise ValueError(f'{path}: its rows make no map')
+    if n < 10 or not np.isfinite(table[['x', 'y']].to_numpy()).all() or not table.cluster.between(-1, n - 1).all():
+        raise ValueError(f'{path}: its rows make no map')
     return table
 
 def _name_rows(path):
-    "Group and name in each row of the table at `path`, as words; commas, semicolons or tabs between them. A `ValueError` says what is wrong with it."
+    """Group and name in each row of the table at `path`, as words; commas, semicolons or tabs between them.
+    A `ValueError` says what is wrong with it."""
     import csv, io
     try: text = path.read_bytes().decode('utf-8-sig')
     except UnicodeDecodeError: raise ValueError(f'{path}: is not UTF-8; save it as "CSV UTF-8"') from None
-    rows = csv.DictReader(io.StringIO(text, newline=''), delimiter=max(',;\t', key=text.partition('\n')[0].count), restval='', strict=True)
+    rows = csv.DictReader(io.StringIO(text, newline=''), delimiter=max(',;\t', key=text.partition('\n')[0].count),
+                          restval='', strict=True)
     try:
-        if not {'group', 'name'} <= {*(rows.fieldnames or [])}: raise ValueError('has to name the columns group and name')
+        if not {'group', 'name'} <= {*(rows.fieldnames or [])}:
+            raise ValueError('has to name the columns group and name')
         for row in rows:
-            if any(row.pop(None, [])): raise ValueError('has more values than there are columns; a name with a comma in it needs quotes')
+            if any(row.pop(None, [])):
+                raise ValueError('has more values than there are columns; a name with a comma in it needs quotes')
             if any(row.values()): yield row['group'].strip(), row['name']
     except (csv.Error, ValueError) as e: raise ValueError(f'{path}: line {max(rows.line_num, 1)} {e}') from None
 
 def _read_names(path, n):
-    "What `n` groups are called, by number, as the file `path` has it; those without a name are left out, and without a file it is none of them."
+    """What `n` groups are called, by number, as the file `path` has it;
+    those without a name are left out, and without a file it is none of them."""
     res = {}
     for group, name in _name_rows(path) if path.exists() else []:
         number = re.fullmatch(r'(\d{1,9})(\.0+)?', group, re.A)
@@ -791,7 +885,8 @@ def _read_names(path, n):
     except ValueError as e: raise ValueError(f'{path}: {e}') from None
 
 def _check_names(names, n):
-    "The `names` by number, those that are empty left out; a `ValueError` if there is none of the `n` groups that one is for, or it is no text that can be written."
+    """The `names` by number, those that are empty left out;
+    a `ValueError` if there is none of the `n` groups that one is for, or it is no text that can be written."""
     from cae.clusters import _no_group
     res = {}
     for g, name in names.items():
@@ -809,7 +904,8 @@ def _known(folder, network):
     table = _read_table(folder/'images.csv', len(latents))
     xy = table[['x', 'y']].to_numpy()
     themap = NearestMap(latents, xy)
-    return Groups(latents, themap, table.cluster.to_numpy(), table.confidence.to_numpy()), table.name.to_numpy(), xy[0] - themap.xy[0]
+    return (Groups(latents, themap, table.cluster.to_numpy(), table.confidence.to_numpy()),
+            table.name.to_numpy(), xy[0] - themap.xy[0])
 
 # %% ../nbs/11_cli.ipynb #c0900012
 def _plot_placed(found, xy, groups, shift, called):
@@ -817,7 +913,8 @@ def _plot_placed(found, xy, groups, shift, called):
     import numpy as np
     from cae.clusters import _short
     from cae.maps import group_color, plot_map
-    ax = plot_map(found.map.xy + shift, found.labels, {g: _short(name, 24) for g, name in called.items()}, title=f'{len(xy):,} new images on the map of {len(found):,}; {np.sum(groups < 0):,} in no group')
+    ax = plot_map(found.map.xy + shift, found.labels, {g: _short(name, 24) for g, name in called.items()},
+                  title=f'{len(xy):,} new images on the map of {len(found):,}; {np.sum(groups < 0):,} in no group')
     ax.collections[0].set_alpha(.22)
     size, inside = np.clip(3e4/len(xy), 6, 40), groups >= 0
     above = dict(s=size, zorder=4)                       # of the known ones; the groups' names lie above both
@@ -832,19 +929,26 @@ def _placed(network, images, found, names, shift, report):
     import numpy as np
     from cae.latents import neighbours, reconstruction_error, vectorize
     with _Step(report, 'vectorizing') as step: latents = vectorize(network, images, progress=step.of)
-    with _Step(report, 'placing') as step: xy = np.concatenate([found.map.transform(latents[i:i+1024]) for i in step.of(range(0, len(latents), 1024))]) + shift
-    with _Step(report, 'grouping') as step: groups = np.concatenate([found.predict(latents[i:i+8192]) for i in step.of(range(0, len(latents), 8192))])
+    with _Step(report, 'placing') as step:
+        xy = np.concatenate([found.map.transform(latents[i:i+1024])
+                             for i in step.of(range(0, len(latents), 1024))]) + shift
+    with _Step(report, 'grouping') as step:
+        groups = np.concatenate([found.predict(latents[i:i+8192])
+                                 for i in step.of(range(0, len(latents), 8192))])
     with _Step(report, 'neighbours') as step: near = neighbours(found.latents, of=latents, n=1, progress=step.of)[0]
     with _Step(report, 'errors') as step: errors = reconstruction_error(network, images, progress=step.of)
-    return dict(name=images.names, x=xy[:, 0], y=xy[:, 1], cluster=groups, error=errors, nearest=names[near[:, 0]], label=_labels(images))
+    return dict(name=images.names, x=xy[:, 0], y=xy[:, 1], cluster=groups, error=errors,
+                nearest=names[near[:, 0]], label=_labels(images))
 
 def _write_placed(out, images, found, shift, table, called):
     "Leave the table and its picture in the folder `out`, each file whole."
     import numpy as np
     from cae.explorer import figure_png
     from cae.learner import write_whole
-    with warnings.catch_warnings(action='ignore', category=UserWarning):             # of letters that the font lacks; the table has them
-        picture = figure_png(_plot_placed(found, np.stack([table['x'], table['y']], 1), table['cluster'], shift, called))
+    # of letters that the font lacks; the table has them
+    with warnings.catch_warnings(action='ignore', category=UserWarning):
+        picture = figure_png(_plot_placed(found, np.stack([table['x'], table['y']], 1),
+                                          table['cluster'], shift, called))
     _write_skipped(out/'placed-skipped.csv', images)
     write_whole(out/'placed.csv', _table(**table))
     write_whole(out/'placed.png', picture)
@@ -853,14 +957,17 @@ def _check_placed(out):
     "Complain if what `place` writes into the folder `out` would be written over something else."
     _check_table(out/'placed.csv', b'name,x,y,cluster,')
     _check_table(out/'placed-skipped.csv', b'name,reason\n')
-    if (out/'placed.png').exists() and not (out/'placed.csv').exists(): raise ValueError(f'{out/"placed.png"}: is not a picture that place has left, or the table beside it is gone; choose another folder with --out')
+    if (out/'placed.png').exists() and not (out/'placed.csv').exists():
+        raise ValueError(f'{out/"placed.png"}: is not a picture that place has left, or the table beside it is gone; '
+                         'choose another folder with --out')
 
 def place_images(
     folder, # what `discover_images` (the command `cae discover`) has left
     source, # new images: a folder of pictures or of IDX files, a Kaggle CSV, an IDX file, or 'mnist'
     out=None, # folder for the answers; default `placed` in `folder`
 ):
-    "New images on the map of a run and in its groups: `placed.csv`, with a column `called` once `name_groups` has named some, and `placed.png` in `out`. The report is returned as a dict."
+    """New images on the map of a run and in its groups: `placed.csv`, with a column `called`
+    once `name_groups` has named some, and `placed.png` in `out`. The report is returned as a dict."""
     folder, out = Path(folder), Path(out or Path(folder)/'placed')
     _check_run(folder)
     _check_places(source, out)
@@ -879,18 +986,23 @@ def place_images(
 
 # %% ../nbs/11_cli.ipynb #c09000a1
 def _places(folder, table, n):
-    "The files with the groups of all `n` images of a run whose `table` is that of a sample; a `ValueError` if they do not fit."
+    """The files with the groups of all `n` images of a run whose `table` is that of a sample;
+    a `ValueError` if they do not fit."""
     import pandas as pd
     from cae.large import _arrow
     _arrow()
     paths = sorted((folder/'places.parquet').glob('*.parquet'))
     try: sampled = [pd.read_parquet(p, columns=['sampled']).sampled for p in paths]
-    except (OSError, ValueError, KeyError) as e: raise ValueError(f'{folder/"places.parquet"}: not what discover has left ({" ".join(str(e).split())})') from None
-    if (sum(map(len, sampled)), sum(s.sum() for s in sampled)) != (n, len(table)): raise ValueError(f'{folder/"places.parquet"}: does not fit images.csv and report.json beside it')
+    except (OSError, ValueError, KeyError) as e:
+        raise ValueError(f'{folder/"places.parquet"}: not what discover has left '
+                         f'({" ".join(str(e).split())})') from None
+    if (sum(map(len, sampled)), sum(s.sum() for s in sampled)) != (n, len(table)):
+        raise ValueError(f'{folder/"places.parquet"}: does not fit images.csv and report.json beside it')
     return paths
 
 def _parts(folder, table):
-    "A function that gives tables `name,cluster,confidence`, one after the other, which have all images of a run; those that its map is not made of have no confidence."
+    """A function that gives tables `name,cluster,confidence`, one after the other, which have all images of a run;
+    those that its map is not made of have no confidence."""
     import numpy as np, pandas as pd
     from cae.learner import read_json
     n = read_json(folder/'report.json', _about_answers, 'a run of discover')['images']
@@ -917,8 +1029,11 @@ def _write_named(folder, parts, called, groups):
     from cae.learner import _csv_text, write_whole
     page = folder/'map.html'
     renamed = _renamed(page, called) if page.exists() else None              # which complains while all is as it was
-    texts = (_csv_text(pd.DataFrame(dict(name=p['name'], label=_name_each(p.cluster.to_numpy(), called), group=p.cluster, confidence=p.confidence))) for p in parts())
-    write_whole(folder/'named.csv', (text.partition('\n')[2] if k else text for k, text in enumerate(texts)))       # one header is enough
+    texts = (_csv_text(pd.DataFrame(dict(name=p['name'], label=_name_each(p.cluster.to_numpy(), called),
+                                         group=p.cluster, confidence=p.confidence)))
+             for p in parts())
+    # one header is enough
+    write_whole(folder/'named.csv', (text.partition('\n')[2] if k else text for k, text in enumerate(texts)))
     if renamed: write_whole(page, renamed)
     write_whole(folder/'names.csv', _csv_text(pd.DataFrame(groups, columns=['group', 'name', 'images'])))
 
@@ -926,7 +1041,8 @@ def name_groups(
     folder, # what `discover_images` (the command `cae discover`) has left
     names=None, # what groups are called: list, or dict by number; '' takes a name away, and all others keep what `names.csv` in `folder` has for them
 ):
-    """Give the groups of a run names, in `names.csv`, in its page, and in `named.csv`, a table `name,label,group,confidence` of all images. The report is returned as a dict.
+    """Give the groups of a run names, in `names.csv`, in its page, and in `named.csv`,
+    a table `name,label,group,confidence` of all images. The report is returned as a dict.
 
     A `ValueError` if there is no such group, or `folder` is not what a run has left."""
     folder = Path(folder)
@@ -935,7 +1051,8 @@ def name_groups(
     from cae.learner import _alone, sweep
     with _alone(folder):
         sweep(folder)
-        _check_table(folder/'named.csv', b'name,label,group,confidence', 'move it, for the names of the images go there')
+        _check_table(folder/'named.csv', b'name,label,group,confidence',
+                     'move it, for the names of the images go there')
         table = _read_table(folder/'images.csv', len(_read_npy(folder/'latents.npy')))
         parts, n = _parts(folder, table), int(table.cluster.max()) + 1
         called = _check_names(_read_names(folder/'names.csv', n) | names, n)
@@ -943,15 +1060,15 @@ def name_groups(
         _write_named(folder, parts, called, groups)
     return dict(folder=_text(folder), out=str(folder/'named.csv'), groups=groups)
 
-
 # %% ../nbs/11_cli.ipynb #c0900019
-_policy = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_policy = ("default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
+           "base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 
 def _inside(path, root):
     "Is `path` a file in the folder `root`, not hidden, and not outside by way of a link?"
     try:
         real = Path(path).resolve(strict=True)
-        parts = Path(path).relative_to(root).parts + real.relative_to(root).parts          # a ValueError if it is outside
+        parts = Path(path).relative_to(root).parts + real.relative_to(root).parts      # a ValueError if it is outside
         return real.is_file() and not any(p.startswith('.') for p in parts)
     except (OSError, ValueError, RuntimeError): return False
 
@@ -961,23 +1078,30 @@ def _handler(root):
     class Answer(SimpleHTTPRequestHandler):
         def __init__(self, *args, **kwargs): super().__init__(*args, directory=root, **kwargs)
         def log_message(self, *args): pass
-        def translate_path(self, path): return super().translate_path('/map.html' if re.split('[?#]', path)[0] == '/' else path)
+        def translate_path(self, path):
+            return super().translate_path('/map.html' if re.split('[?#]', path)[0] == '/' else path)
 
         def send_head(self):
-            if not re.fullmatch(r'(localhost|127\.0\.0\.1)(:\d+)?', self.headers.get('Host', ''), re.I): return self.send_error(403, 'Only for this computer')
+            if not re.fullmatch(r'(localhost|127\.0\.0\.1)(:\d+)?', self.headers.get('Host', ''), re.I):
+                return self.send_error(403, 'Only for this computer')
             if not _inside(self.translate_path(self.path), root): return self.send_error(404)
             return super().send_head()
 
         def end_headers(self):
-            for k, v in {'Content-Security-Policy': _policy, 'X-Content-Type-Options': 'nosniff', 'Cache-Control': 'no-cache'}.items(): self.send_header(k, v)
+            for k, v in {'Content-Security-Policy': _policy, 'X-Content-Type-Options': 'nosniff',
+                         'Cache-Control': 'no-cache'}.items():
+                self.send_header(k, v)
             super().end_headers()
     return Answer
 
 def _server(folder, port=None):
-    "A server, which listens already, of the page in `folder`; on port 8123 if it is free, or else on any, unless it must be `port`."
+    """A server, which listens already, of the page in `folder`;
+    on port 8123 if it is free, or else on any, unless it must be `port`."""
     from http.server import ThreadingHTTPServer
     root = Path(folder).resolve()
-    if not (root/'map.html').is_file(): raise ValueError(f'{folder}: has no map.html, the page to explore; what is needed is a folder that cae discover has left')
+    if not (root/'map.html').is_file():
+        raise ValueError(f'{folder}: has no map.html, the page to explore; '
+                         'what is needed is a folder that cae discover has left')
     class Server(ThreadingHTTPServer):
         allow_reuse_port, allow_reuse_address = False, sys.platform != 'win32'
         def handle_error(self, *args): pass                      # somebody has closed the page before it was there
@@ -989,7 +1113,8 @@ def _server(folder, port=None):
 def _open(address):
     "Open `address` in a browser, in the background; not where that would be one in the terminal."
     import webbrowser
-    screen = sys.platform in ('win32', 'darwin') or any(os.environ.get(v) for v in ('DISPLAY', 'WAYLAND_DISPLAY', 'BROWSER'))
+    screen = (sys.platform in ('win32', 'darwin')
+              or any(os.environ.get(v) for v in ('DISPLAY', 'WAYLAND_DISPLAY', 'BROWSER')))
     if screen: threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
 
 def serve(
@@ -998,7 +1123,8 @@ def serve(
     browser:bool=True, # open the page in a browser?
     told=print, # what is called with the page's address as soon as it answers
 ):
-    "Serve the page in `folder` to this computer alone, at 127.0.0.1, until a `KeyboardInterrupt` (Ctrl-C), which is passed on."
+    """Serve the page in `folder` to this computer alone, at 127.0.0.1,
+    until a `KeyboardInterrupt` (Ctrl-C), which is passed on."""
     with _server(folder, port) as server:
         address = f'http://127.0.0.1:{server.server_port}/'
         told(address)
@@ -1007,7 +1133,8 @@ def serve(
 
 # %% ../nbs/11_cli.ipynb #41ef8913
 _about = 'Discover what is in a collection of images when nobody has labelled it.'
-_codes = 'exit codes: 0 it worked, 1 something is wrong with the input, 2 with the options, 130 stopped by Ctrl-C, 143 by SIGTERM'
+_codes = ('exit codes: 0 it worked, 1 something is wrong with the input, 2 with the options, '
+          '130 stopped by Ctrl-C, 143 by SIGTERM')
 _examples = dict(
     cae='''examples:
   cae discover scans --out out/scans          learn, map and group a folder of pictures
@@ -1049,22 +1176,28 @@ def _whole_number(least, most=2**32 - 1):
 
 def _gigabytes(s):
     n = float(s)
-    if not 0 < n < 2**20: raise argparse.ArgumentTypeError(f'{s} is not {"more than 0" if not n > 0 else "less than 1,048,576"}')
+    if not 0 < n < 2**20:
+        raise argparse.ArgumentTypeError(f'{s} is not {"more than 0" if not n > 0 else "less than 1,048,576"}')
     return n
 _gigabytes.__name__ = 'number'
 
 def _numbered_name(s):
     g, equals, name = s.partition('=')
-    if not (equals and g.isascii() and g.isdecimal()): raise argparse.ArgumentTypeError(f'{s!r} is not the number of a group and its name, as in 3=grains; a name of several words needs quotes')
+    if not (equals and g.isascii() and g.isdecimal()):
+        raise argparse.ArgumentTypeError(f'{s!r} is not the number of a group and its name, as in 3=grains; '
+                                         'a name of several words needs quotes')
     return int(g), name
 
-def _help(name, about): return dict(description=about, epilog=f'{_examples[name]}\n\n{_codes}', formatter_class=argparse.RawDescriptionHelpFormatter)
+def _help(name, about):
+    return dict(description=about, epilog=f'{_examples[name]}\n\n{_codes}',
+                formatter_class=argparse.RawDescriptionHelpFormatter)
 
 def _add(sub, name, about, run):
     "A command, which `run(args, tell)` does, with the options that all have."
     p = sub.add_parser(name, help=about.split(';')[0], **_help(name, about[0].upper() + about[1:] + '.'))
     p.add_argument('--quiet', action='store_true', help='say nothing but what is wrong, and with --json the report')
-    p.add_argument('--json', action='store_true', help='say the report as one JSON object on standard output; steps go to the error stream')
+    p.add_argument('--json', action='store_true',
+                   help='say the report as one JSON object on standard output; steps go to the error stream')
     p.set_defaults(run=run)
     return p
 
@@ -1078,19 +1211,27 @@ def _say_skipped(report, where):
 def _summary(report, out):
     "The report of `discover` in words."
     n = report.get('sampled')
-    drawn, whose = (f', map, groups and figures of {n:,} drawn by chance, the rest placed in places.parquet', 'those') if n else ('', 'the images')
-    lines = [f'{report["images"]:,} images{drawn}; groups found: {report["groups"]}; {report["in_no_group"]:.1%} of {whose} in none',
-             f'mean squared error of the reproductions: {report["mse"]:.5f}; of those held back: {report["valid_mse"]:.5f}']
+    drawn, whose = ((f', map, groups and figures of {n:,} drawn by chance, the rest placed in places.parquet', 'those')
+                    if n else ('', 'the images'))
+    lines = [(f'{report["images"]:,} images{drawn}; groups found: {report["groups"]}; '
+              f'{report["in_no_group"]:.1%} of {whose} in none'),
+             (f'mean squared error of the reproductions: {report["mse"]:.5f}; '
+              f'of those held back: {report["valid_mse"]:.5f}')]
     if 'clustering_accuracy' in report:
-        lines.append(f'by the labels: {report["clustering_accuracy"]:.1%} in the right group; 10-NN on the map {report["map_knn_accuracy"]:.1%}')
+        lines.append(f'by the labels: {report["clustering_accuracy"]:.1%} in the right group; '
+                     f'10-NN on the map {report["map_knn_accuracy"]:.1%}')
     return '\n'.join(lines + _say_skipped(report, 'skipped.csv') + [f'all of it is in {out}'])
 
 def _is_kept(): return _Run.at_work is not None and _Run.at_work.is_dir()
 
 def _discover(args, tell):
-    try: report = discover_images(args.source, args.out, args.model, args.n_latent, args.epochs, args.seed, args.anew, args.sample, args.memory, args.lessons, args.labels)
+    try:
+        report = discover_images(args.source, args.out, args.model, args.n_latent, args.epochs, args.seed,
+                                 args.anew, args.sample, args.memory, args.lessons, args.labels)
     except KeyboardInterrupt:
-        if _is_kept(): _error(f'what is finished is kept in {args.out}; the same command{", without --anew,"*args.anew} goes on from there')
+        if _is_kept():
+            _error(f'what is finished is kept in {args.out}; '
+                   f'the same command{", without --anew,"*args.anew} goes on from there')
         raise
     tell(report, _summary(report, args.out))
 
@@ -1098,21 +1239,27 @@ def _vectorize(args, tell):
     report = vectorize_images(args.model, args.source, args.out)
     out = Path(report['out'])
     names = f', their names in {out.with_suffix(".csv")}' if out.suffix == '.npy' else ''
-    tell(report, '\n'.join([f'{report["images"]:,} vectors of {report["n_latent"]} numbers are in {out}{names}'] + _say_skipped(report, _skipped_beside(out).name)))
+    tell(report, '\n'.join([f'{report["images"]:,} vectors of {report["n_latent"]} numbers are in {out}{names}']
+                           + _say_skipped(report, _skipped_beside(out).name)))
 
 def _place(args, tell):
     report = place_images(args.folder, args.source, args.out)
     used = sum(n > 0 for n in report['groups'].values())
-    tell(report, '\n'.join([f'{report["images"]:,} new images, in {used} of the {len(report["groups"])} groups; {report["in_no_group"]:.1%} of them in none',
-                            f'mean squared error of the reproductions: {report["mse"]:.5f}'] + _say_skipped(report, 'placed-skipped.csv') + [f'all of it is in {report["out"]}']))
+    tell(report, '\n'.join([(f'{report["images"]:,} new images, in {used} of the {len(report["groups"])} groups; '
+                             f'{report["in_no_group"]:.1%} of them in none'),
+                            f'mean squared error of the reproductions: {report["mse"]:.5f}']
+                           + _say_skipped(report, 'placed-skipped.csv') + [f'all of it is in {report["out"]}']))
 
 def _name(args, tell):
     given = [g for g, _ in args.names]
     if twice := [g for g in given if given.count(g) > 1]: raise ValueError(f'group {twice[0]} is given two names')
     report = name_groups(args.folder, dict(args.names))
     groups = report['groups']
-    lines = [f'group {g["group"]}, {_some(g["images"], "image")}: {g["name"] or "no name yet"}' for g in groups] or ['there are no groups to name']
-    if not all(g['name'] for g in groups): lines.append(f'to name the others, fill in {Path(args.folder)/"names.csv"} and call cae name {args.folder} again')
+    lines = ([f'group {g["group"]}, {_some(g["images"], "image")}: {g["name"] or "no name yet"}' for g in groups]
+             or ['there are no groups to name'])
+    if not all(g['name'] for g in groups):
+        lines.append(f'to name the others, fill in {Path(args.folder)/"names.csv"} '
+                     f'and call cae name {args.folder} again')
     tell(report, '\n'.join([*lines, f'what each image is called is in {report["out"]}']))
 
 def _explore(args, tell):
@@ -1131,34 +1278,60 @@ def _parser():
     d = _add(sub, 'discover', 'train, vectorize, map and group a collection; everything is left in a folder', _discover)
     d.add_argument('source', nargs='?', default='mnist', metavar='SOURCE', help=f'{_sources} (default: mnist)')
     d.add_argument('--out', default='out', metavar='DIR', help='folder for the answers (default: out)')
-    d.add_argument('--model', choices=['resnet', 'seed'], default='resnet', help='the network (default: resnet, for any size; seed is the one of the story)')
-    d.add_argument('--n-latent', type=_whole_number(1), metavar='N', help='length of the latent vector (default: 64, fewer for tiny images; 128 for seed)')
-    d.add_argument('--epochs', type=_whole_number(1), metavar='N', help='passes over the images before any lesson (default: 5, 8 for seed, more where there are few); the decoder alone then has a third as many')
-    d.add_argument('--lessons', type=_whole_number(0), metavar='N', help='how often the groups teach the network and are found again (default: 1; none for seed); more of them settle more of the unsure images')
-    d.add_argument('--seed', type=_whole_number(0), default=42, metavar='N', help='of everything that is random (default: 42)')
-    d.add_argument('--sample', type=_whole_number(10), default=100_000, metavar='N', help='with more than N images, map and groups are made from N drawn at random, and the rest is placed (default: 100000)')
-    d.add_argument('--memory', type=_gigabytes, metavar='GB', help='how much memory the decoded pictures of a folder may take; they live in a file in DIR until all is done (default: all in memory)')
-    d.add_argument('--labels', action='store_true', help="take the name of a picture's own folder as its label, by which the answers are judged in the end; nothing else looks at it")
-    d.add_argument('--anew', action='store_true', help='begin anew, whatever DIR holds; otherwise a run that was cut off goes on')
+    d.add_argument('--model', choices=['resnet', 'seed'], default='resnet',
+                   help='the network (default: resnet, for any size; seed is the one of the story)')
+    d.add_argument('--n-latent', type=_whole_number(1), metavar='N',
+                   help='length of the latent vector (default: 64, fewer for tiny images; 128 for seed)')
+    d.add_argument('--epochs', type=_whole_number(1), metavar='N',
+                   help='passes over the images before any lesson (default: 5, 8 for seed, more where there are few); '
+                        'the decoder alone then has a third as many')
+    d.add_argument('--lessons', type=_whole_number(0), metavar='N',
+                   help='how often the groups teach the network and are found again (default: 1; none for seed); '
+                        'more of them settle more of the unsure images')
+    d.add_argument('--seed', type=_whole_number(0), default=42, metavar='N',
+                   help='of everything that is random (default: 42)')
+    d.add_argument('--sample', type=_whole_number(10), default=100_000, metavar='N',
+                   help='with more than N images, map and groups are made from N drawn at random, '
+                        'and the rest is placed (default: 100000)')
+    d.add_argument('--memory', type=_gigabytes, metavar='GB',
+                   help='how much memory the decoded pictures of a folder may take; '
+                        'they live in a file in DIR until all is done (default: all in memory)')
+    d.add_argument('--labels', action='store_true',
+                   help="take the name of a picture's own folder as its label, "
+                        "by which the answers are judged in the end; nothing else looks at it")
+    d.add_argument('--anew', action='store_true',
+                   help='begin anew, whatever DIR holds; otherwise a run that was cut off goes on')
     _add_others(sub)
     return p
 
 def _add_others(sub):
     "The commands for what `discover` left."
-    v = _add(sub, 'vectorize', 'the vectors of images, by a network that has learnt; a folder of pictures is read as the run that trained the network read its own', _vectorize)
-    v.add_argument('model', metavar='MODEL', help='a saved network, say DIR/model, with or without an ending; or DIR, the folder of the run')
+    v = _add(sub, 'vectorize',
+             'the vectors of images, by a network that has learnt; '
+             'a folder of pictures is read as the run that trained the network read its own', _vectorize)
+    v.add_argument('model', metavar='MODEL',
+                   help='a saved network, say DIR/model, with or without an ending; or DIR, the folder of the run')
     v.add_argument('source', metavar='IMAGES', help=_sources)
-    v.add_argument('--out', metavar='FILE', help='.npy, with the names in a .csv beside it, or .csv with both, or .parquet, a folder of files made one after the other (default: IMAGES-latents.npy)')
+    v.add_argument('--out', metavar='FILE',
+                   help='.npy, with the names in a .csv beside it, or .csv with both, or .parquet, '
+                        'a folder of files made one after the other (default: IMAGES-latents.npy)')
     p = _add(sub, 'place', 'put new images on the map of a run and into its groups; the map stays as it is', _place)
     p.add_argument('folder', metavar='DIR', help='folder that discover has left')
     p.add_argument('source', metavar='NEW_IMAGES', help=_sources)
-    p.add_argument('--out', metavar='DIR', help='folder for placed.csv and placed.png (default: placed, in the first DIR)')
-    n = _add(sub, 'name', 'say what the groups of a run are called; the labels of its images are then in named.csv, and its map has the names', _name)
+    p.add_argument('--out', metavar='DIR',
+                   help='folder for placed.csv and placed.png (default: placed, in the first DIR)')
+    n = _add(sub, 'name',
+             'say what the groups of a run are called; '
+             'the labels of its images are then in named.csv, and its map has the names', _name)
     n.add_argument('folder', metavar='DIR', help='folder that discover has left')
-    n.add_argument('names', nargs='*', default=[], type=_numbered_name, metavar='N=NAME', help='the number of a group, as groups.png has it, and its name; the other groups keep what names.csv in DIR has for them')
-    e = _add(sub, 'explore', 'show the map of a run in a browser; nothing can be reached from other computers', _explore)
+    n.add_argument('names', nargs='*', default=[], type=_numbered_name, metavar='N=NAME',
+                   help='the number of a group, as groups.png has it, and its name; '
+                        'the other groups keep what names.csv in DIR has for them')
+    e = _add(sub, 'explore',
+             'show the map of a run in a browser; nothing can be reached from other computers', _explore)
     e.add_argument('folder', metavar='DIR', help='folder that discover has left')
-    e.add_argument('--port', type=_whole_number(0, 65535), metavar='N', help='where to listen (default: 8123, or any that is free)')
+    e.add_argument('--port', type=_whole_number(0, 65535), metavar='N',
+                   help='where to listen (default: 8123, or any that is free)')
     e.add_argument('--no-browser', action='store_true', help='say the address and open nothing')
 
 # %% ../nbs/11_cli.ipynb #c090001f
@@ -1184,7 +1357,9 @@ def _leave(signum):
 
 @contextmanager
 def _stoppable():
-    "Inside, Ctrl-C and SIGTERM raise a `KeyboardInterrupt`, after an import if there is one, and again if it is swallowed; in the imports before anything is written they end Python. Yields the list of those that came."
+    """Inside, Ctrl-C and SIGTERM raise a `KeyboardInterrupt`, after an import if there is one,
+    and again if it is swallowed; in the imports before anything is written they end Python.
+    Yields the list of those that came."""
     came, over, raised = [], threading.Event(), -math.inf
     def again(signum):                                           # to the main thread, which may be asleep
         if hasattr(signal, 'pthread_kill'): signal.pthread_kill(threading.main_thread().ident, signum)
@@ -1195,19 +1370,21 @@ def _stoppable():
     def stop(signum, frame):
         nonlocal raised
         imports = _is_import(frame)
-        if imports and not hasattr(sys.modules.get('cae.learner'), 'write_whole'): _leave(signum)           # without which nothing was written
+        if imports and not hasattr(sys.modules.get('cae.learner'), 'write_whole'):  # without which nothing was written
+            _leave(signum)
         came.append(signum)
         if len(came) == 1: insisting.start()
         if imports or time.monotonic() < raised + 1: return      # what clears up has a second
         raised = time.monotonic()
         raise KeyboardInterrupt(signum)
-    ours = [s for s in (signal.SIGINT, signal.SIGTERM) if threading.current_thread() is threading.main_thread() and signal.getsignal(s) != signal.SIG_IGN]
+    ours = [s for s in (signal.SIGINT, signal.SIGTERM)
+            if threading.current_thread() is threading.main_thread() and signal.getsignal(s) != signal.SIG_IGN]
     old = {s: signal.signal(s, stop) for s in ours}
     try: yield came
     finally:
         over.set()
         try:
-            if came: insisting.join()                            # a thread that wakes while Python ends may bring it down
+            if came: insisting.join()                        # a thread that wakes while Python ends may bring it down
         finally:
             for s, handler in old.items(): signal.signal(s, handler)
 
@@ -1235,18 +1412,21 @@ def _do(argv):
     if args.version: return print('cae', _version())
     if not args.command: p.error('what should be done? try: cae discover')
     tell = _tell(args, sys.stdout)
-    os.environ['MPLBACKEND'] = 'Agg'                                               # pictures go into files; no window is needed
-    if 'OMP_WAIT_POLICY' not in os.environ: os.environ.setdefault('GOMP_SPINCOUNT', '10000')     # threads with nothing to do soon sleep, which OpenMP asks when it is loaded
+    os.environ['MPLBACKEND'] = 'Agg'                         # pictures go into files; no window is needed
+    # threads with nothing to do soon sleep, which OpenMP asks when it is loaded
+    if 'OMP_WAIT_POLICY' not in os.environ: os.environ.setdefault('GOMP_SPINCOUNT', '10000')
     with warnings.catch_warnings(), _output(args):
         try: args.run(args, tell)
         except BrokenPipeError: raise
         except (ValueError, OSError, FloatingPointError, ModuleNotFoundError) as e:
-            said = f'{_text(e.filename)}: {e.strerror}' if isinstance(e, OSError) and e.filename and e.strerror else str(e)
-            _error((said.splitlines() or [type(e).__name__])[-1].strip())          # fastai puts a line of its own before ours
+            said = (f'{_text(e.filename)}: {e.strerror}' if isinstance(e, OSError) and e.filename and e.strerror
+                    else str(e))
+            _error((said.splitlines() or [type(e).__name__])[-1].strip())    # fastai puts a line of its own before ours
             return 1
         except (MemoryError, RuntimeError) as e:
             if not _is_memory(e): raise
-            _error('there is not enough memory' + '; with --memory GB the decoded pictures of a folder take no more than that'*(args.command == 'discover'))
+            _error('there is not enough memory' + ('; with --memory GB the decoded pictures of a folder '
+                                                   'take no more than that')*(args.command == 'discover'))
             return 1
 
 def _is_memory(e):
@@ -1261,9 +1441,11 @@ def _unheard():
 def main(
     argv:list=None, # the words after `cae`; default those typed
 ):
-    "The command `cae`; returns its exit code, except that argparse raises a `SystemExit` after --help and for wrong options."
+    """The command `cae`; returns its exit code,
+    except that argparse raises a `SystemExit` after --help and for wrong options."""
     came = []
-    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='replace')         # what a terminal has no letter for becomes a ?
+    # what a terminal has no letter for becomes a ?
+    if hasattr(sys.stdout, 'reconfigure'): sys.stdout.reconfigure(errors='replace')
     try:
         with _stoppable() as came:
             try: return _do(argv) or 0

@@ -34,7 +34,8 @@ from .latents import _network
 from .models import check_fit
 from .maps import *
 from .maps import _called, _check, _teller
-from fastai.callback.core import Callback, CancelValidException       # fastai after ours, which keep its warnings at import to themselves
+# fastai after ours, which keep its warnings at import to themselves
+from fastai.callback.core import Callback, CancelValidException
 from fastai.data.core import DataLoaders
 from fastcore.basics import noop
 from fastcore.foundation import L
@@ -45,7 +46,8 @@ def landscape(
     bins:int=200, # fields of the grid along each side
     width:float=None, # of the smoothing, a Gaussian's standard deviation as a share of that side; default 0.023, for fewer than 1,000 points wider by the sixth root of 1,000 over their number
 ):
-    "The density of points on a square grid around the map, float (bins,bins), and the field of each point as an index into its `.ravel()`, int (N,)."
+    """The density of points on a square grid around the map, float (bins,bins),
+    and the field of each point as an index into its `.ravel()`, int (N,)."""
     xy = np.asarray(xy)
     width = width or .023*max(1, 1000/len(xy))**(1/6)
     side = max(np.ptp(xy, axis=0).max(), 1e-9)*(1 + 6*width)                  # with a margin for the smoothing
@@ -60,12 +62,13 @@ def hills(
     rise:float=.4, # how far a hill must stand out above its saddle, as a share of its own height
     floor:float=1e-3, # what is lower than this share of the highest summit belongs to no hill
 ):
-    "The hill of each field, a number for each hill (in no order, with gaps), −1 for none: int (H,W). Persistence-based (Chazal and others 2013)."
+    """The hill of each field, a number for each hill (in no order, with gaps), −1 for none: int (H,W).
+    Persistence-based (Chazal and others 2013)."""
     padded = np.pad(np.asarray(density, float), 1)
     high, w = padded.ravel(), padded.shape[1]
     around = [-w - 1, -w, -w + 1, -1, 1, w - 1, w, w + 1]
-    summit = np.full(len(high), -1)                                           # of each field; summits point to where they joined
-    water = floor*high.max()                                                  # the level at which sinking ends
+    summit = np.full(len(high), -1)        # of each field; summits point to where they joined
+    water = floor*high.max()               # the level at which sinking ends
     def top(f):
         while summit[f] != f: f = summit[f]
         return f
@@ -87,7 +90,8 @@ def _check_count(*counts):
     if min(counts) < 1: raise ValueError(f'at least one image is asked for, not {min(counts)}')
 
 class Groups:
-    "The groups of a collection: `.labels` (N,) int, −1 for none; `.confidence` (N,) in [0, 1]; `.n_clusters`; `.rounds` of `refine`."
+    """The groups of a collection: `.labels` (N,) int, −1 for none; `.confidence` (N,) in [0, 1];
+    `.n_clusters`; `.rounds` of `refine`."""
     def __init__(self,
         latents, # what they were found in, (N,n_latent)
         themap, # where they were found, a `Map`
@@ -95,7 +99,8 @@ class Groups:
         confidence, # how sure that is, in [0, 1], 0 for those in none; (N,)
         rounds=(), # what became of each round of `refine`, dicts
     ):
-        self.latents, self.map, self.labels, self.confidence, self.rounds = latents, themap, np.asarray(labels), np.asarray(confidence), list(rounds)
+        self.latents, self.map, self.labels, self.confidence, self.rounds = (
+            latents, themap, np.asarray(labels), np.asarray(confidence), list(rounds))
         self.n_clusters = int(self.labels.max(initial=-1)) + 1
 
     def __len__(self): return len(self.labels)
@@ -120,7 +125,8 @@ class Groups:
         group:int, # its number
         n:int=10, # how many
     ):
-        "Indices of `n` members that together show what there is in their group: the middle one of each of `n` parts (k-means, Lloyd 1982) of at most 2,000."
+        """Indices of `n` members that together show what there is in their group:
+        the middle one of each of `n` parts (k-means, Lloyd 1982) of at most 2,000."""
         _check_count(n)
         i = self._members(group)
         i = i[_evenly(len(i), 2000)]
@@ -128,7 +134,7 @@ class Groups:
         if len(one_of_each) <= n: return i[one_of_each]
         parts = KMeans(n, n_init=1, random_state=0).fit(self.latents[i])
         sizes = np.bincount(parts.labels_, minlength=n)
-        order = [p for p in np.argsort(-sizes, kind='stable') if sizes[p]]                           # the largest part first
+        order = [p for p in np.argsort(-sizes, kind='stable') if sizes[p]]    # the largest part first
         members = [i[parts.labels_ == p] for p in order]
         return np.array([m[self._far(m, c).argmin()] for m, c in zip(members, parts.cluster_centers_[order])])
 
@@ -148,7 +154,8 @@ class Groups:
         k:int=10, # how many of the known images have a say
         far:float=1.5, # an image is too far off if its nearest known one is farther than so many times the distance within which 999 in 1,000 known images have their `k`-th neighbour; `None`: no image is
     ):
-        "The group of each new image by vote of its nearest known ones: int (M,), −1 where at least as many of these are in none as in any group, or all are too far off."
+        """The group of each new image by vote of its nearest known ones: int (M,),
+        −1 where at least as many of these are in none as in any group, or all are too far off."""
         latents, k = _check_new(latents, self.latents.shape[1]), min(k, len(self) - 1)
         if not len(latents): return np.empty(0, dtype=int)
         vote = KNeighborsClassifier(k).fit(self.latents, self.labels)
@@ -156,7 +163,8 @@ class Groups:
         if far is None: return res
         some = self.latents[_evenly(len(self), 2000)]
         usual = np.quantile(vote.kneighbors(some, k + 1)[0][:, -1], .999)
-        hair = 1e-5*np.linalg.norm(some, axis=1).max()                # by so little the same image may differ from itself, made in another batch
+        # by so little the same image may differ from itself, made in another batch
+        hair = 1e-5*np.linalg.norm(some, axis=1).max()
         return np.where(vote.kneighbors(latents, 1)[0][:, 0] > far*usual + hair, -1, res)
 
     def named(self,
@@ -172,12 +180,15 @@ def _least(n):
 def _check_new(latents, n):
     "`latents` as an array (M,n) without NaN, or a `ValueError`."
     latents = _as_numpy(latents)
-    if latents.ndim != 2 or latents.shape[1] != n: raise ValueError(f'these groups were found in vectors of {n} numbers; the new ones have the shape {latents.shape}')
+    if latents.ndim != 2 or latents.shape[1] != n:
+        raise ValueError(f'these groups were found in vectors of {n} numbers; '
+                         f'the new ones have the shape {latents.shape}')
     if not np.isfinite(latents).all(): raise ValueError('some of the new latents have NaN or infinite numbers')
     return latents
 
 def _largest_first(groups, least=0):
-    "`groups` (N,) numbered anew from the largest (0) on; −1 stays −1, and so becomes what has fewer than `least` members."
+    """`groups` (N,) numbered anew from the largest (0) on;
+    −1 stays −1, and so becomes what has fewer than `least` members."""
     found, inv, counts = np.unique(groups, return_inverse=True, return_counts=True)
     counts = np.where(found < 0, -1, counts)
     order = np.argsort(-counts, kind='stable')
@@ -195,7 +206,8 @@ def _hill_of_each(xy):
     return hills(density).ravel()[fields]
 
 def _join(affinities, labels, inside):
-    "`labels` after every group that has less than a share `inside` of its members' neighbours was joined to the one that has most of the rest."
+    """`labels` after every group that has less than a share `inside` of its members' neighbours
+    was joined to the one that has most of the rest."""
     while labels.max() > 0:
         members = _one_hot(labels)[:, :-1]
         links = members.T @ (affinities @ members)
@@ -220,7 +232,8 @@ def discover(
     seed:int=42, # for the map
     progress=noop, # wraps the steps of pulling the map together, as `tqdm` does; default nothing is shown. (A new map shows its own bar.)
 ):
-    "`Groups`: the hills of the map's density (Chazal and others 2013), however many there are, largest first; each image goes where most of its neighbours are, and their share is its confidence."
+    """`Groups`: the hills of the map's density (Chazal and others 2013), however many there are, largest first;
+    each image goes where most of its neighbours are, and their share is its confidence."""
     latents = _check(latents, 10)
     if not 0 <= inside <= 1: raise ValueError(f'inside is a share from 0 to 1, not {inside}')
     if themap is None: themap = fit_map(latents, seed=seed)
@@ -234,7 +247,8 @@ def discover(
 
 # %% ../nbs/06_clusters.ipynb #b2d5df95
 def _shares(progress, *weights):
-    "For each of several jobs that follow each other what wraps its parts; together they are one bar of `progress`, shared out by `weights`."
+    """For each of several jobs that follow each other what wraps its parts;
+    together they are one bar of `progress`, shared out by `weights`."""
     if progress is noop: return [noop for _ in weights]
     tell, ends = _teller(progress, 1000), 1000*np.cumsum([0, *weights])/sum(weights)
     def share(start, end):
@@ -248,7 +262,8 @@ def _shares(progress, *weights):
     return [share(*e) for e in pairwise(ends.round())]
 
 class _Batches(Callback):
-    "Has `wrap`, which is used as `tqdm` is, go through the batches of a training, those for validation too; without `valid` nothing is validated."
+    """Has `wrap`, which is used as `tqdm` is, go through the batches of a training, those for validation too;
+    without `valid` nothing is validated."""
     order = 70                                           # after `Resume`, which knows how many are done
     def __init__(self, wrap, valid=True): self.wrap, self.valid = wrap, valid
     def before_fit(self):
@@ -265,7 +280,8 @@ class _Taught(nn.Module):
     "A network and a linear layer that says, by its latents, which of `n` groups an image is in."
     def __init__(self, model, n):
         super().__init__()
-        self.model, self.head, self.size, self.channels = model, nn.Linear(model.n_latent, n), model.size, model.channels
+        self.model, self.head, self.size, self.channels = (
+            model, nn.Linear(model.n_latent, n), model.size, model.channels)
 
     def forward(self, x):
         z = self.model.encode(x)
@@ -276,20 +292,26 @@ def _taught_loss(weight):
     def loss(pred, yb, group=None):
         mse = F.mse_loss(pred[0], yb)
         if group is None: return mse
-        return mse + weight*F.cross_entropy(pred[1].float(), group, ignore_index=-1, reduction='sum')/(group >= 0).sum().clamp(min=1)
+        return mse + (weight*F.cross_entropy(pred[1].float(), group, ignore_index=-1, reduction='sum')
+                      /(group >= 0).sum().clamp(min=1))
     return loss
 
 def _teach(learn, groups, epochs, weight, seed, progress=noop, cbs=()):
-    "Train the network of `learn` further on the images it learns from; `groups` has a group for each of its pixels, −1 if it is not told."
+    """Train the network of `learn` further on the images it learns from;
+    `groups` has a group for each of its pixels, −1 if it is not told."""
     dl = learn.dls.train
-    dl = dl.new(labels=torch.as_tensor(groups), seed=seed, augment=dl.augment or Distort(seed=seed), denoise=bool(dl.augment) and dl.denoise)
+    dl = dl.new(labels=torch.as_tensor(groups), seed=seed,
+                augment=dl.augment or Distort(seed=seed), denoise=bool(dl.augment) and dl.denoise)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        taught = autoencoder_learner(DataLoaders(dl, learn.dls.valid, device=dl.device), _Taught(learn.model, int(groups.max()) + 1).to(dl.device),
+        taught = autoencoder_learner(DataLoaders(dl, learn.dls.valid, device=dl.device),
+                                     _Taught(learn.model, int(groups.max()) + 1).to(dl.device),
                                      loss_func=_taught_loss(weight), metrics=[], wd=learn.wd)
-        with taught.no_bar(), taught.no_logging(): taught.fit_one_cycle(epochs, .008*(dl.bs/128)**.5, cbs=[_Batches(progress, valid=False), *L(cbs)])
+        with taught.no_bar(), taught.no_logging():
+            taught.fit_one_cycle(epochs, .008*(dl.bs/128)**.5, cbs=[_Batches(progress, valid=False), *L(cbs)])
     mine, its = _generators(learn.dls.train), _generators(taught.dls.train)
-    if 'augment' in mine: mine['augment'].set_state(its['augment'].get_state())              # the next lesson distorts in other ways
+    # the next lesson distorts in other ways
+    if 'augment' in mine: mine['augment'].set_state(its['augment'].get_state())
 
 # %% ../nbs/06_clusters.ipynb #0a694d8c
 def _check_groups(images, found):
@@ -300,10 +322,12 @@ def _check_learnt(learn, images):
     "Complain if the images that `learn` learns from do not come first in `images`."
     mine = learn.dls.train.pixels
     some = _evenly(len(mine), 1000)
-    if len(mine) > len(images) or not np.array_equal(_as_numpy(mine[some]), images.pixels[some]): raise ValueError('the images that the network learns from do not come first in these')
+    if len(mine) > len(images) or not np.array_equal(_as_numpy(mine[some]), images.pixels[some]):
+        raise ValueError('the images that the network learns from do not come first in these')
 
 def _held_back(found, sure, idxs, seed):
-    "Which images are taught, of those at `idxs` that are learnt from, and which of the sure ones are kept for the test: two masks (N,)."
+    """Which images are taught, of those at `idxs` that are learnt from,
+    and which of the sure ones are kept for the test: two masks (N,)."""
     able = np.zeros(len(found), bool)
     able[idxs] = (found.confidence[idxs] >= sure) & (found.labels[idxs] >= 0)
     test = able & (np.random.default_rng(seed).random(len(found)) < .1)
@@ -315,10 +339,12 @@ def _too_little(found, taught, test, sure, enough):
     if found.n_clusters < 2: return 'there are no groups' if found.n_clusters < 1 else 'there is but one group'
     if share < enough: return f'only {share:.1%} of the images are sure of their group'
     alone = set(range(found.n_clusters)) - set(found.labels[taught].tolist())
-    if alone or not test.any(): return f'group {min(alone)} has no sure images' if alone else 'too few images are sure of their group'
+    if alone or not test.any():
+        return f'group {min(alone)} has no sure images' if alone else 'too few images are sure of their group'
 
 def _spread(affinities, labels, taught, steps=10):
-    "Label and confidence of all images, if the `taught` and those in none keep theirs and the others take over their neighbours' (Zhu and Ghahramani 2002)."
+    """Label and confidence of all images, if the `taught` and those in none keep theirs
+    and the others take over their neighbours' (Zhu and Ghahramani 2002)."""
     fixed, none = taught | (labels < 0), labels.max() + 1
     given = _one_hot(labels)*fixed[:, None]
     votes = given
@@ -329,15 +355,18 @@ def _spread(affinities, labels, taught, steps=10):
     return np.where(lost, -1, best), np.where(lost, 0, votes.max(1)/np.where(total > 0, total, 1)).astype(np.float32)
 
 def _large_hills(hill, least):
-    "How many images each hill has that has at least `least`, a pandas Series, by the `hill` of each image, −1 for none."
+    """How many images each hill has that has at least `least`, a pandas Series,
+    by the `hill` of each image, −1 for none."""
     sizes = pd.Series(hill[hill >= 0]).value_counts()
     return sizes[sizes >= least]
 
 def _parted(found, given, taught, share=.5, inside=.85):
     """`found` with each group of `given` (N,) parted that lies on several large hills although it was `taught` as one.
-    Large: at least `share` of the taught images that the median hill has. Hills with less than `inside` of their neighbours on themselves are joined first."""
+    Large: at least `share` of the taught images that the median hill has.
+    Hills with less than `inside` of their neighbours on themselves are joined first."""
     hill, affinities, least = _hill_of_each(found.map.xy), found.map.affinities(), _least(len(found))
-    least = max(least, share*_large_hills(hill[taught], least).median())      # with no large hill the median is NaN, and `max` keeps what comes first
+    # with no large hill the median is NaN, and `max` keeps what comes first
+    least = max(least, share*_large_hills(hill[taught], least).median())
     labels, fixed = given.copy(), taught.copy()
     for g in range(given.max(initial=-1) + 1):
         mine = given == g
@@ -351,8 +380,9 @@ def _parted(found, given, taught, share=.5, inside=.85):
         labels[there] = np.where(part > 0, labels.max() + part, g)
     if (labels == given).all(): return found
     labels, confidence = _spread(affinities, labels, fixed)
-    lost = (labels < 0) & (found.labels >= 0)                                 # on a small hill that nobody reaches: they stay as they were
-    return Groups(found.latents, found.map, np.where(lost, found.labels, labels), np.where(lost, found.confidence, confidence), found.rounds)
+    lost = (labels < 0) & (found.labels >= 0)    # on a small hill that nobody reaches: they stay as they were
+    return Groups(found.latents, found.map, np.where(lost, found.labels, labels),
+                  np.where(lost, found.confidence, confidence), found.rounds)
 
 def _count(labels):
     "How many groups there are in `labels` (N,), whatever their numbers."
@@ -361,7 +391,8 @@ def _count(labels):
 def _verdict(before, after, taught, test, sure, worth):
     "What became of a round, as a dict: `kept` says whether it is worth what it costs, `why` if it is not."
     stay = float(np.mean(after.labels[test] == before.labels[test]))
-    unsure, was = (float((c < sure).mean()) for c in (after.confidence, _spread(before.map.affinities(), before.labels, taught)[1]))
+    unsure, was = (float((c < sure).mean())
+                   for c in (after.confidence, _spread(before.map.affinities(), before.labels, taught)[1]))
     why = (f'only {stay:.1%} of the sure images stayed in their group' if stay < .98 else
            f'{unsure:.1%} of the images are unsure, {was:.1%} were before' if unsure >= was else
            f'it settled only {1 - unsure/was:.0%} of the unsure images' if unsure > (1 - worth)*was else '')
@@ -379,18 +410,23 @@ def _error(learn, images):
     return float(reconstruction_error(learn, images[_evenly(len(images), 2000)]).mean())
 
 def _round(learn, images, found, taught, test, epochs, sure, worth, weight, seed, progress=noop, cbs=()):
-    "The `Groups` after one lesson, and what became of it; unless it is kept, or if anything fails, the network has its old weights again."
-    old, verdict, pixels, was = copy.deepcopy(learn.model.state_dict()), dict(kept=False), images.pixels[0].size, _error(learn, images)
-    lesson, again = _shares(progress, epochs*len(learn.dls.train.dataset)*pixels, len(images)*(pixels/4 + 1000))       # to place a point on the map takes as long as 1,000 pixels to learn
+    """The `Groups` after one lesson, and what became of it;
+    unless it is kept, or if anything fails, the network has its old weights again."""
+    old, verdict, pixels, was = (copy.deepcopy(learn.model.state_dict()), dict(kept=False),
+                                 images.pixels[0].size, _error(learn, images))
+    # to place a point on the map takes as long as 1,000 pixels to learn
+    lesson, again = _shares(progress, epochs*len(learn.dls.train.dataset)*pixels, len(images)*(pixels/4 + 1000))
     try:
-        _teach(learn, np.where(taught, found.labels, -1)[:len(learn.dls.train.pixels)], epochs, weight, seed, lesson, cbs)
+        _teach(learn, np.where(taught, found.labels, -1)[:len(learn.dls.train.pixels)],
+               epochs, weight, seed, lesson, cbs)
         after = _find_again(learn, images, found, taught, seed, again)
         judged, groups = _verdict(found, after, taught, test, sure, worth), _count(after.labels)
         if judged['kept']:
             after = _parted(after, found.labels, taught)
             judged['unsure'] = float((after.confidence < sure).mean())
-        judged |= dict(groups=_count(after.labels), parted=_count(after.labels) - groups, error=_error(learn, images), error_before=was)
-        verdict = judged                                                      # only now: whatever fails above, the weights go back
+        judged |= dict(groups=_count(after.labels), parted=_count(after.labels) - groups,
+                       error=_error(learn, images), error_before=was)
+        verdict = judged    # only now: whatever fails above, the weights go back
         return after, verdict
     except FloatingPointError as e: return found, verdict | dict(why=_said(e))
     finally:
@@ -412,7 +448,9 @@ def refine(
     cbs=None, # a function of the round's number that gives the fastai callbacks for its training, `Resume` say
     after=noop, # is called with the `Groups` after each round that was kept
 ):
-    "`Groups` found again after the sure images taught the network (self-training, Lee 2013), a group that it keeps apart all the same parted; where that is not worth it, network and groups stay as they are, and the last of `.rounds` says why."
+    """`Groups` found again after the sure images taught the network (self-training, Lee 2013),
+    a group that it keeps apart all the same parted;
+    where that is not worth it, network and groups stay as they are, and the last of `.rounds` says why."""
     _check_groups(images, found)
     _check_learnt(learn, images)
     epochs, jobs = epochs or _epochs(learn.dls.train, 3), _shares(progress, *[1]*rounds)
@@ -420,7 +458,9 @@ def refine(
         seed_now = (seed + r) % 2**32                    # the largest that NumPy takes is one less
         taught, test = _held_back(found, sure, np.asarray(learn.dls.train.dataset), seed_now)
         why = _too_little(found, taught, test, sure, enough)
-        now, verdict = (found, dict(kept=False, why=why)) if why else _round(learn, images, found, taught, test, epochs, sure, 0 if r else worth, weight, seed_now, job, cbs(r) if cbs else ())
+        now, verdict = ((found, dict(kept=False, why=why)) if why
+                        else _round(learn, images, found, taught, test, epochs, sure, 0 if r else worth,
+                                    weight, seed_now, job, cbs(r) if cbs else ()))
         now, labels = (now, _largest_first(now.labels)) if verdict['kept'] else (found, found.labels)
         found = Groups(now.latents, now.map, labels, now.confidence, [*found.rounds, verdict])
         if not verdict['kept']: break
@@ -438,8 +478,11 @@ class _KeptMap(NearestMap):
 
 _measured = ['unsure', 'unsure_before', 'error', 'error_before']
 _about_groups = dict(type='object', required=['format', 'rounds'], properties=dict(
-    format=dict(const='cae groups'), written_by=dict(type='string'), rounds=dict(type='array', items=dict(type='object', required=['kept', 'why'], properties=dict(
-        kept=dict(type='boolean'), why=dict(type='string'), **{k: dict(type='number') for k in _measured}, **{k: dict(type='integer') for k in ('groups', 'parted')}),
+    format=dict(const='cae groups'), written_by=dict(type='string'),
+    rounds=dict(type='array', items=dict(type='object', required=['kept', 'why'],
+        properties=dict(kept=dict(type='boolean'), why=dict(type='string'),
+                        **{k: dict(type='number') for k in _measured},
+                        **{k: dict(type='integer') for k in ('groups', 'parted')}),
         dependentRequired=dict(parted=['groups']),
         anyOf=[dict(properties=dict(kept=dict(const=False))), dict(required=_measured)]))))
 
@@ -448,20 +491,28 @@ def save_groups(
     path, # of the file, `groups.safetensors` say
     **more, # arrays to be kept with them, by name
 ):
-    "Keep groups, their latents and their map in one safetensors file; returns its path. A `ValueError` if `more` has a name that these have."
+    """Keep groups, their latents and their map in one safetensors file; returns its path.
+    A `ValueError` if `more` has a name that these have."""
     p = found.map.affinities()
-    arrays = dict(latents=found.latents, xy=found.map.xy, labels=found.labels, confidence=found.confidence, p_data=p.data, p_indices=p.indices, p_indptr=p.indptr)
-    if taken := set(arrays) & set(more): raise ValueError(f'{min(taken)} are kept anyway, those of the groups; another name is needed')
-    return write_whole(path, _array_bytes({k: np.ascontiguousarray(v) for k, v in (arrays | more).items()}, dict(about=json.dumps(dict(format='cae groups', written_by=version('cae'), rounds=found.rounds)))))
+    arrays = dict(latents=found.latents, xy=found.map.xy, labels=found.labels, confidence=found.confidence,
+                  p_data=p.data, p_indices=p.indices, p_indptr=p.indptr)
+    if taken := set(arrays) & set(more):
+        raise ValueError(f'{min(taken)} are kept anyway, those of the groups; another name is needed')
+    return write_whole(path, _array_bytes(
+        {k: np.ascontiguousarray(v) for k, v in (arrays | more).items()},
+        dict(about=json.dumps(dict(format='cae groups', written_by=version('cae'), rounds=found.rounds)))))
 
 def load_groups(
     path, # of a file by `save_groups`
 ):
-    "The `Groups` kept there, their map a `NearestMap` now, and the other arrays kept with them, a dict; a `ValueError` if the file is something else."
+    """The `Groups` kept there, their map a `NearestMap` now, and the other arrays kept with them, a dict;
+    a `ValueError` if the file is something else."""
     about, x = _read_noted(path, 'np', 'about', _about_groups, 'groups kept by save_groups')
     try:
-        latents, xy, labels, confidence, *p = (x.pop(k) for k in ('latents', 'xy', 'labels', 'confidence', 'p_data', 'p_indices', 'p_indptr'))
-        return Groups(latents, _KeptMap(latents, xy, sp.csr_matrix(tuple(p), shape=(len(xy),)*2)), labels, confidence, about['rounds']), x
+        latents, xy, labels, confidence, *p = (
+            x.pop(k) for k in ('latents', 'xy', 'labels', 'confidence', 'p_data', 'p_indices', 'p_indptr'))
+        return Groups(latents, _KeptMap(latents, xy, sp.csr_matrix(tuple(p), shape=(len(xy),)*2)),
+                      labels, confidence, about['rounds']), x
     except (KeyError, TypeError, ValueError): raise ValueError(f'{path}: not groups kept by save_groups') from None
 
 # %% ../nbs/06_clusters.ipynb #d961c032
@@ -487,19 +538,21 @@ def contact_sheet(
     n_unsure:int=5, # members whose place in it is least sure
     scale:float=.55, # inches for an image
 ):
-    "A picture with a row for each group: its number or name and size, typical members, all sorts, and those least sure; returns the axes."
+    """A picture with a row for each group: its number or name and size, typical members, all sorts,
+    and those least sure; returns the axes."""
     _check_groups(images, found)
     _check_count(n, n_sorts, n_unsure)
     rows = max(found.n_clusters, 1)
     widths = [n, n_sorts, n_unsure]
-    fig, axs = plt.subplots(rows, 3, figsize=(sum(widths)*scale + 2.5, rows*scale + .5), width_ratios=widths, squeeze=False,
-                            gridspec_kw=dict(wspace=.08, hspace=.12))
+    fig, axs = plt.subplots(rows, 3, figsize=(sum(widths)*scale + 2.5, rows*scale + .5),
+                            width_ratios=widths, squeeze=False, gridspec_kw=dict(wspace=.08, hspace=.12))
     for ax in axs.flat: ax.axis('off')
     for g, row in zip(range(found.n_clusters), axs):
         left, shown = row[0], (found.typical(g, n), found.sorts(g, n_sorts), found.unsure(g, n_unsure))
         for ax, i, m in zip(row, shown, widths): ax.imshow(_tiles(images.pixels[i], n=m), interpolation='nearest')
         size = np.sum(found.labels == g)
-        left.text(-.015, .5, f'{_called(g, names)}', transform=left.transAxes, ha='right', va='bottom', size=13, weight='bold', parse_math=False)
+        left.text(-.015, .5, f'{_called(g, names)}', transform=left.transAxes, ha='right', va='bottom',
+                  size=13, weight='bold', parse_math=False)
         left.text(-.015, .45, f'{size:,}', transform=left.transAxes, ha='right', va='top', size=8, color='#666666')
     for ax, title in zip(axs[0], ('typical', 'all sorts', 'least sure')): ax.set_title(title, loc='left', size=11)
     return axs
@@ -510,7 +563,8 @@ def show_unsure(
     n:int=5, # how many
     scale:float=1.6, # inches for an image
 ):
-    "The `n` images of the whole collection that fit worst anywhere, each with its name, group and confidence; returns the axes."
+    """The `n` images of the whole collection that fit worst anywhere,
+    each with its name, group and confidence; returns the axes."""
     _check_groups(images, found)
     _check_count(n)
     fig, axs = plt.subplots(1, n, figsize=(n*scale, scale*1.35), squeeze=False)
@@ -519,13 +573,16 @@ def show_unsure(
         x = _on_white(images.pixels[[i]])[0].transpose(1, 2, 0)
         ax.imshow(x, cmap='gray', vmin=0, vmax=255)
         group = f'group {found.labels[i]}' if found.labels[i] >= 0 else 'no group'
-        ax.set_title(f'{_short(images.names[i], round(11*scale))}\n{group}, {found.confidence[i]:.0%}', size=8, parse_math=False)
+        ax.set_title(f'{_short(images.names[i], round(11*scale))}\n{group}, {found.confidence[i]:.0%}',
+                     size=8, parse_math=False)
     return axs[0]
 
 # %% ../nbs/06_clusters.ipynb #7ba01289
 def _name_each(groups, names):
-    "What images in `groups` (N,) are called, by a dict of `names`: (N,) str, 'group 3' where there is none for it, '' for one that is in none."
-    return np.array([names.get(g, f'group {g}') for g in range(np.max(groups, initial=-1) + 1)] + [''], dtype=object)[groups]      # −1 is the last
+    """What images in `groups` (N,) are called, by a dict of `names`: (N,) str,
+    'group 3' where there is none for it, '' for one that is in none."""
+    return np.array([names.get(g, f'group {g}') for g in range(np.max(groups, initial=-1) + 1)] + [''],
+                    dtype=object)[groups]      # −1 is the last
 
 class Named:
     "Groups with names: `.labels` (N,) str, '' for an image in none."
@@ -554,20 +611,23 @@ class Named:
     ):
         "Write the table `name,label,group,confidence`, a row for each image; returns the path."
         if len(images) != len(self.labels): raise ValueError(f'{len(images)} images, but {len(self.labels)} labels')
-        table = pd.DataFrame(dict(name=images.names, label=self.labels, group=self.found.labels, confidence=self.found.confidence))
+        table = pd.DataFrame(dict(name=images.names, label=self.labels,
+                                  group=self.found.labels, confidence=self.found.confidence))
         return write_whole(path, _csv_text(table))
 
     def submission(self,
         path, # of the table
         latents=None, # of Kaggle's test images, (M,n_latent); default these groups' own images are the test images
     ):
-        "Write what Kaggle's digit-recognizer asks for, `ImageId,Label` from 1 on; every image gets the name that its ten nearest grouped ones vote for; returns the path. A `ValueError` if a name is no digit."
+        """Write what Kaggle's digit-recognizer asks for, `ImageId,Label` from 1 on; every image gets the name
+        that its ten nearest grouped ones vote for; returns the path. A `ValueError` if a name is no digit."""
         known = self.found.labels >= 0
         odd = [n for n in self.names.values() if n not in list('0123456789')]
         if odd: raise ValueError(f'Kaggle expects the digits 0 to 9 as labels, not {odd[0]!r}')
         if not known.any(): raise ValueError('there are no groups to name the images by')
         latents = self.found.latents if latents is None else _check_new(latents, self.found.latents.shape[1])
-        labels = KNeighborsClassifier(min(10, known.sum())).fit(self.found.latents[known], self.labels[known].astype(str)).predict(latents)
+        labels = KNeighborsClassifier(min(10, known.sum())).fit(
+            self.found.latents[known], self.labels[known].astype(str)).predict(latents)
         table = pd.DataFrame(dict(ImageId=np.arange(1, len(labels) + 1), Label=labels))
         return write_whole(path, table.to_csv(index=False, lineterminator='\n'))
 
@@ -589,14 +649,16 @@ def match_groups(
     if len(true) != len(found): raise ValueError(f'{len(found)} images in groups, {len(true)} labels')
     found, true = _labelled(true, found)
     classes, groups = np.unique(true).tolist(), np.unique(found[found >= 0]).tolist()
-    table = np.array([[np.sum((found == g) & (true == c)) for c in classes] for g in groups]).reshape(len(groups), len(classes))
+    table = np.array([[np.sum((found == g) & (true == c)) for c in classes]
+                      for g in groups]).reshape(len(groups), len(classes))
     return {groups[i]: classes[j] for i, j in zip(*linear_sum_assignment(-table))}
 
 def clustering_accuracy(
     true, # the class of each image: numbers, −1 where nobody knows it, which is left out, or names; (N,)
     found, # the group of each image, −1 for none, as in `Groups.labels`; (N,)
 ):
-    "Share in [0, 1] of the images whose group is matched with their class (Yang and others 2010); one in none or in a spare group counts as wrong. NaN if no class is known."
+    """Share in [0, 1] of the images whose group is matched with their class (Yang and others 2010);
+    one in none or in a spare group counts as wrong. NaN if no class is known."""
     match = match_groups(true, found)
     found, true = _labelled(true, found)
     return float(np.mean([match.get(g) == c for g, c in zip(found.tolist(), true.tolist())])) if len(true) else np.nan
@@ -609,14 +671,16 @@ def knn_accuracy(
     new_labels=None, # class of each of those, (M,)
     k:int=10, # how many neighbours vote
 ):
-    "The share in [0, 1] whose class wins the vote of its `k` nearest neighbours (Cover and Hart 1967); nobody votes for himself."
+    """The share in [0, 1] whose class wins the vote of its `k` nearest neighbours (Cover and Hart 1967);
+    nobody votes for himself."""
     x, labels = _labelled(labels, x)
     if new_x is not None: new_x, new_labels = _labelled(new_labels, new_x)
     if new_x is not None: return float(KNeighborsClassifier(k).fit(x, labels).score(new_x, new_labels))
-    near = KNeighborsClassifier(k).fit(x, labels).kneighbors(None, return_distance=False)       # None: each one's own left out
+    # None: each one's own left out
+    near = KNeighborsClassifier(k).fit(x, labels).kneighbors(None, return_distance=False)
     votes = np.sort(np.asarray(labels)[near], axis=1)
     first = np.concatenate([np.ones((len(votes), 1), bool), votes[:, 1:] != votes[:, :-1]], axis=1)
-    runs = np.maximum.accumulate(np.where(first, np.arange(k), 0), axis=1)                      # where a vote's run of equals began
+    runs = np.maximum.accumulate(np.where(first, np.arange(k), 0), axis=1)    # where a vote's run of equals began
     return float(np.mean(votes[np.arange(len(votes)), (np.arange(k) - runs).argmax(1)] == labels))
 
 def linear_probe(
@@ -627,11 +691,13 @@ def linear_probe(
 ):
     "The accuracy in [0, 1] of a logistic regression on standardised vectors (Alain and Bengio 2016)."
     (x, labels), (new_x, new_labels) = _labelled(labels, x), _labelled(new_labels, new_x)
-    return float(make_pipeline(StandardScaler(), LogisticRegression(max_iter=200)).fit(x, labels).score(new_x, new_labels))
+    return float(make_pipeline(StandardScaler(), LogisticRegression(max_iter=200))
+                 .fit(x, labels).score(new_x, new_labels))
 
 # %% ../nbs/06_clusters.ipynb #e0a5e3d2
 _sources = {
-    'error of reproductions': 'mean squared error of a pixel in [0, 1]; PCA is fitted to the very images it is judged on',
+    'error of reproductions': 'mean squared error of a pixel in [0, 1]; '
+                              'PCA is fitted to the very images it is judged on',
     'trustworthiness of the map': 'Venna and Kaski 2001',
     'groups': 'Chazal and others 2013',
     'in no group': 'images that no hill and no neighbour takes in',
@@ -645,7 +711,8 @@ _sources = {
     'ARI of the groups': 'adjusted Rand index; Hubert and Arabie 1985'}
 
 def _stability(x, groups, seed):
-    "How far the groups found in every other vector agree with those of all, an adjusted Rand index: at most 1, about 0 by chance."
+    """How far the groups found in every other vector agree with those of all, an adjusted Rand index:
+    at most 1, about 0 by chance."""
     if len(x) < 20: return np.nan
     half = discover(x[::2], fit_map(x[::2], seed=seed, progress=False))
     if min(len(set(groups)), len(set(half.labels))) < 2: return np.nan
@@ -657,7 +724,8 @@ def _without_labels(x, xy, groups, seed):
     k = min(10, max(1, len(x[some])//2 - 1))
     return {'trustworthiness of the map': trustworthiness(x[some], xy[some], n_neighbors=k),
             'groups': found, 'in no group': float(np.mean(~inside)),
-            'silhouette of the groups': float(silhouette_score(x[inside], groups[inside])) if 1 < found < inside.sum() else np.nan,
+            'silhouette of the groups': (float(silhouette_score(x[inside], groups[inside]))
+                                         if 1 < found < inside.sum() else np.nan),
             'stability of the groups': _stability(x, groups, seed)}
 
 @contextmanager
@@ -670,8 +738,10 @@ def _groups_by_labels(xy, groups, labels):
     "How well groups and their map agree with the class of each."
     xy, groups, labels = _labelled(labels, xy, groups)
     if len(labels) < 2: return {}
-    return {'10-NN accuracy on the map': knn_accuracy(xy, labels, k=min(10, len(xy) - 1)), 'accuracy of the groups': clustering_accuracy(labels, groups),
-            'NMI of the groups': normalized_mutual_info_score(labels, groups), 'ARI of the groups': adjusted_rand_score(labels, groups)}
+    return {'10-NN accuracy on the map': knn_accuracy(xy, labels, k=min(10, len(xy) - 1)),
+            'accuracy of the groups': clustering_accuracy(labels, groups),
+            'NMI of the groups': normalized_mutual_info_score(labels, groups),
+            'ARI of the groups': adjusted_rand_score(labels, groups)}
 
 @_few_each()
 def _with_labels(x, xy, groups, labels):
@@ -683,7 +753,8 @@ def _with_labels(x, xy, groups, labels):
     return {'10-NN accuracy': knn_accuracy(x, y, k=k), 'linear probe': probe} | _groups_by_labels(xy, groups, labels)
 
 def _judge(x, labels, mixed, seed, progress):
-    "A dict of what can be asked of vectors `x`, with `labels` unless they are None, and of the groups that are found in them: found in the order of `x`, asked in the order `mixed`."
+    """A dict of what can be asked of vectors `x`, with `labels` unless they are None, and of the groups
+    that are found in them: found in the order of `x`, asked in the order `mixed`."""
     drawing, grouping, asking = _shares(progress, 4, 1, 3)
     its, res = discover(x, fit_map(x, seed=seed, progress=drawing), progress=grouping), {}
     x, xy, groups = x[mixed], its.map.xy[mixed], its.labels[mixed]
@@ -701,18 +772,22 @@ def report_card(
     seed:int=42, # for the choice and the maps
     progress=noop, # wraps thousandths of the work, as `tqdm` does; default nothing is shown
 ):
-    "A pandas table with a row for each measure: `network`, `PCA` (as many numbers) and `pixels` are judged alike, `all images` is `found` as it is, `source` where the measure comes from; NaN where it was not taken."
+    """A pandas table with a row for each measure: `network`, `PCA` (as many numbers) and `pixels` are judged alike,
+    `all images` is `found` as it is, `source` where the measure comes from; NaN where it was not taken."""
     latents = _check(latents, 1)
     if len(latents) != len(images): raise ValueError(f'{len(latents)} latents for {len(images)} images')
     if found is not None: _check_groups(images, found)
     if model is not None: check_fit(_network(model), images.pixels.shape)        # and not after three maps
     chance = np.random.default_rng(seed).permutation(len(images))
-    some, mixed = (chance[:n], slice(None)) if n < len(images) else (slice(None), chance)       # all of them in their own order, in which `discover` found what it found
+    # all of them in their own order, in which `discover` found what it found
+    some, mixed = (chance[:n], slice(None)) if n < len(images) else (slice(None), chance)
     judged, latents = images[some], latents[some]
     flat = judged.pixels.reshape(len(judged), -1)/np.float32(255)
-    with np.errstate(invalid='ignore'): pca = PCA(min(latents.shape[1], *flat.shape), random_state=seed).fit(flat)       # images all alike have no variance to share out
+    with np.errstate(invalid='ignore'):       # images all alike have no variance to share out
+        pca = PCA(min(latents.shape[1], *flat.shape), random_state=seed).fit(flat)
     card, components = {}, pca.transform(flat)
-    for (name, x), job in zip({'network': latents, 'PCA': components, 'pixels': flat}.items(), _shares(progress, 1, 1, 1)):
+    for (name, x), job in zip({'network': latents, 'PCA': components, 'pixels': flat}.items(),
+                              _shares(progress, 1, 1, 1)):
         card[name] = _judge(x, judged.labels, mixed, seed, job)
     if found is not None: card['all images'] = _of_all(found, images.labels)
     card['PCA']['error of reproductions'] = float(((pca.inverse_transform(components).clip(0, 1) - flat)**2).mean())
@@ -732,7 +807,9 @@ def plot_confusion(
     classes=None, # what the classes are called; default their numbers
     ax=None, # matplotlib axes to draw on; default new ones
 ):
-    "How many of each class are in each group, as a picture; groups in the order of the classes they are matched with. Numbers are written where there are at most sixty of each. Returns the axes."
+    """How many of each class are in each group, as a picture;
+    groups in the order of the classes they are matched with.
+    Numbers are written where there are at most sixty of each. Returns the axes."""
     if len(true) == len(found): found, true = _labelled(np.asarray(true), np.asarray(found))
     match, present = match_groups(true, found), list(np.unique(true))
     groups = sorted(np.unique(found).tolist(), key=lambda g: (g < 0, g not in match, match.get(g), g))
@@ -742,10 +819,13 @@ def plot_confusion(
     share = table/np.maximum(table.sum(0), 1)
     ax.imshow(share, cmap='Blues', vmin=0, vmax=1, aspect='auto')
     for (i, j), count in np.ndenumerate(table):
-        if count and max(h, w) <= most: ax.text(j, i, f'{count:,}', ha='center', va='center', size=8, color='white' if share[i, j] > .5 else '#222222')
+        if count and max(h, w) <= most:
+            ax.text(j, i, f'{count:,}', ha='center', va='center', size=8,
+                    color='white' if share[i, j] > .5 else '#222222')
     names = present if classes is None else [_called(c, classes) for c in present]
     across, down = (range(0, n, -(-n//most)) for n in (w, h))
-    ax.set_xticks(across, [names[i] for i in across], parse_math=False, **({} if classes is None else dict(rotation=45, ha='right')))
+    ax.set_xticks(across, [names[i] for i in across], parse_math=False,
+                  **({} if classes is None else dict(rotation=45, ha='right')))
     ax.set_yticks(down, ['none' if groups[i] < 0 else groups[i] for i in down])
     ax.set(xlabel='class', ylabel='group')
     return ax

@@ -48,8 +48,8 @@ def _copied(model):
 # %% ../nbs/12_elsewhere.ipynb #c3c1606e
 def _facts(about, part, net):
     "What a file says about itself: a dict of str, each in JSON unless it is a word."
-    facts = dict(part=part, size=list(net.size), channels=net.channels, n_latent=net.n_latent, architecture=about['architecture'],
-                 written_by=f'cae {about["written_by"]}', sha256=about['sha256'])
+    facts = dict(part=part, size=list(net.size), channels=net.channels, n_latent=net.n_latent,
+                 architecture=about['architecture'], written_by=f'cae {about["written_by"]}', sha256=about['sha256'])
     return {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
 
 def _onnx_bytes(proto, facts):
@@ -67,24 +67,29 @@ def export_onnx(
     path, # of the file, 'encoder.onnx' say
     part:str='encoder', # 'encoder': images → latents; 'decoder': latents → images; 'autoencoder': images → reproductions
 ):
-    "Write a part of `model` as an ONNX file for float32 batches of any length, images in [0, 1], (N,C,H,W); returns its path. Needs onnx and onnxscript (`cae[onnx]`)."
-    if part not in _parts: raise ValueError(f"the parts of a network are 'encoder', 'decoder' and 'autoencoder', not {part!r}")
+    """Write a part of `model` as an ONNX file for float32 batches of any length, images in [0, 1], (N,C,H,W);
+    returns its path. Needs onnx and onnxscript (`cae[onnx]`)."""
+    if part not in _parts:
+        raise ValueError(f"the parts of a network are 'encoder', 'decoder' and 'autoencoder', not {part!r}")
     if not Path(path).parent.is_dir(): raise ValueError(f'{path}: there is no such folder')
     for package in ('onnx', 'onnxscript'): _needs('export_onnx', package, package, 'onnx')
     (do, takes, gives), (net, about) = _parts[part], _copied(model)
     x = torch.zeros(2, net.n_latent) if part == 'decoder' else torch.zeros(2, net.channels, *net.size)
     with warnings.catch_warnings(action='ignore'):
-        program = torch.onnx.export(_Part(net, do).eval(), (x,), dynamo=True, verbose=False, input_names=[takes], output_names=[gives],
+        program = torch.onnx.export(_Part(net, do).eval(), (x,), dynamo=True, verbose=False,
+                                    input_names=[takes], output_names=[gives],
                                     dynamic_shapes=({0: torch.export.Dim('N')},))
     return write_whole(path, _onnx_bytes(program.model_proto, _facts(about, part, net)))
 
 # %% ../nbs/12_elsewhere.ipynb #3705225f
 def _as_rows(X):
     "`X` with a row for each image, and the shape of an image: None if it came in rows."
-    if isinstance(X, list) and X and isinstance(X[0], Images): X = np.concatenate([x.pixels for x in X])       # so cross-validation hands them on
+    if isinstance(X, list) and X and isinstance(X[0], Images):                 # so cross-validation hands them on
+        X = np.concatenate([x.pixels for x in X])
     if isinstance(X, Images): X = X.pixels
     if getattr(X, 'ndim', 2) < 3: return X, None
-    if X.ndim > 4: raise ValueError(f'images come as (N,H,W), (N,C,H,W) or (N,H,W,C); this array has the shape {tuple(X.shape)}')
+    if X.ndim > 4:
+        raise ValueError(f'images come as (N,H,W), (N,C,H,W) or (N,H,W,C); this array has the shape {tuple(X.shape)}')
     X, shape = np.asarray(X), tuple(X.shape[1:])
     return (X.transpose(0, 3, 1, 2) if _channels_last(shape) else X).reshape(len(X), -1), shape
 
@@ -104,15 +109,18 @@ def _layout(n, shape, size, channels):
 # %% ../nbs/12_elsewhere.ipynb #ac2fb497
 def _check_count(name, x):
     "Complain if `x`, the setting `name`, is neither None nor a whole number from 1 on."
-    if x is not None and (not isinstance(x, Integral) or isinstance(x, bool) or x < 1): raise ValueError(f'{name} is a whole number, at least 1, or None; not {x!r}')
+    if x is not None and (not isinstance(x, Integral) or isinstance(x, bool) or x < 1):
+        raise ValueError(f'{name} is a whole number, at least 1, or None; not {x!r}')
 
 def _taught(images, model, n_latent, epochs, seed, distort):
-    "The network called `model`, after it has learnt `images` as `plan` says, without a word and without a trace in the global random numbers."
+    """The network called `model`, after it has learnt `images` as `plan` says,
+    without a word and without a trace in the global random numbers."""
     how = plan(images, epochs=epochs, model=model)
     augment = Distort(**how['augment'], seed=seed) if distort and how['augment'] else None
     with no_random(seed):
         net = _network_called(model, images, int(n_latent or how['n_latent']))
-        dls = dataloaders(images, valid=images[:1], bs=how['bs'], seed=seed, augment=augment, denoise=False)     # who has no say, but fastai asks for one
+        dls = dataloaders(images, valid=images[:1],                   # who has no say, but fastai asks for one
+                          bs=how['bs'], seed=seed, augment=augment, denoise=False)
         learn = autoencoder_learner(dls, net, wd=how['wd'])
         lsuv(net.to(learn.dls.device), learn.dls.train.new(bs=128, drop_last=False, augment=None).one_batch()[0])
         with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(how['epochs'], how['lr'])
@@ -120,10 +128,13 @@ def _taught(images, model, n_latent, epochs, seed, distort):
 
 # %% ../nbs/12_elsewhere.ipynb #8bd11a6f
 class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """An autoencoder as a transformer for scikit-learn: images, or rows of any numbers, to float32 (N,n_latent) and back.
+    """An autoencoder as a transformer for scikit-learn: images, or rows of any numbers,
+    to float32 (N,n_latent) and back.
 
-    `X` is an `Images`, an array (N,C,H,W), (N,H,W) or (N,H,W,C), or a table (N,n_features), whose rows are pictures if `size` is given. After `fit`,
-    `model_` is the network; `save(t.model_, path)` keeps it in a file. The whole can be pickled, too, but a pickle can run any program when it is loaded."""
+    `X` is an `Images`, an array (N,C,H,W), (N,H,W) or (N,H,W,C), or a table (N,n_features),
+    whose rows are pictures if `size` is given. After `fit`, `model_` is the network;
+    `save(t.model_, path)` keeps it in a file. The whole can be pickled, too,
+    but a pickle can run any program when it is loaded."""
     def __init__(self,
         n_latent=None, # numbers for an image; default by `plan`, 128 for the model 'seed'
         size=None, # of the picture in a row of a table: a number, or (height, width); default: rows are no pictures
@@ -132,7 +143,8 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         epochs=None, # passes over the images; default by `plan`
         seed=42, # of everything that is random
     ):
-        self.n_latent, self.size, self.channels, self.model, self.epochs, self.seed = n_latent, size, channels, model, epochs, seed
+        self.n_latent, self.size, self.channels, self.model, self.epochs, self.seed = (
+            n_latent, size, channels, model, epochs, seed)
 
     def fit(self, X, y=None):
         "Learn the images `X`; a `ValueError` says what is wrong with them or with the settings."
@@ -141,21 +153,25 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         X = validate_data(self, X, ensure_min_samples=2)
         self.shape_, self.image_shape_ = shape, _layout(X.shape[1], shape, self.size, self.channels)
         self.dtype_, self.range_ = X.dtype, (0, 255) if X.dtype == np.uint8 else (float(X.min()), float(X.max()))
-        self.model_ = _taught(self._images(X), self.model, self.n_latent, self.epochs, self.seed, distort=shape is not None or self.size is not None)
+        self.model_ = _taught(self._images(X), self.model, self.n_latent, self.epochs, self.seed,
+                              distort=shape is not None or self.size is not None)
         self._n_features_out = self.model_.n_latent
         return self
 
     def _images(self, X, multiple=1):
-        "The rows `X` as `Images`, black at the end of each row and after the last as far as needed: a `multiple` of so many."
+        """The rows `X` as `Images`, black at the end of each row and after the last as far as needed:
+        a `multiple` of so many."""
         x = np.zeros((-(-len(X)//multiple)*multiple, math.prod(self.image_shape_)), np.uint8)
-        x[:len(X), :X.shape[1]] = X if X.dtype == np.uint8 and self.range_ == (0, 255) else np.interp(X, self.range_, (0, 255)).round()
+        x[:len(X), :X.shape[1]] = (X if X.dtype == np.uint8 and self.range_ == (0, 255)
+                                   else np.interp(X, self.range_, (0, 255)).round())
         return Images(x.reshape(-1, *self.image_shape_))
 
     def transform(self, X):
         "The latents of `X`, which are on the scale of those in `fit`: float32 (N,n_latent)."
         check_is_fitted(self)
         X, shape = _as_rows(X)
-        if None not in (shape, self.shape_) and _chw(shape) != _chw(self.shape_): raise ValueError(f'images of the shape {self.shape_} were learnt, these have {shape}')
+        if None not in (shape, self.shape_) and _chw(shape) != _chw(self.shape_):
+            raise ValueError(f'images of the shape {self.shape_} were learnt, these have {shape}')
         X = validate_data(self, X, reset=False)
         self._check_scale(X)
         if shape is None and _channels_last(self.shape_ or ()): X = _as_rows(X.reshape(-1, *self.shape_))[0]
@@ -164,17 +180,21 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
     def _check_scale(self, X):
         "Complain about bytes where numbers up to 1 were learnt, and about these where bytes were."
         bytes_now, bytes_then = X.dtype == np.uint8, self.dtype_ == np.uint8
-        if bytes_now and not bytes_then and self.range_[1] <= 1 < X.max(): raise ValueError('numbers up to 1 were learnt, these are bytes up to 255: divide them by 255')
-        if bytes_then and not bytes_now and 0 < X.max() <= 1: raise ValueError('bytes up to 255 were learnt, these are numbers up to 1: multiply them by 255')
+        if bytes_now and not bytes_then and self.range_[1] <= 1 < X.max():
+            raise ValueError('numbers up to 1 were learnt, these are bytes up to 255: divide them by 255')
+        if bytes_then and not bytes_now and 0 < X.max() <= 1:
+            raise ValueError('bytes up to 255 were learnt, these are numbers up to 1: multiply them by 255')
 
     def inverse_transform(self, X):
-        "The images, in the shape and on the scale of those in `fit`, that belong to the latents `X` (N,n_latent): uint8 if those were, otherwise float32."
+        """The images, in the shape and on the scale of those in `fit`, that belong to the latents `X` (N,n_latent):
+        uint8 if those were, otherwise float32."""
         check_is_fitted(self)
         x = generate(self.model_, check_array(X, dtype=np.float32, copy=True))
         if self.image_shape_[0] == 1: x = x.mean(1, keepdims=True)
         (lo, hi), x = self.range_, x.reshape(len(x), -1)[:, :self.n_features_in_]
         x, shape = lo + (hi - lo)*x, self.shape_ or x.shape[1:]
-        x = x.reshape(len(x), *_chw(shape)).transpose(0, 2, 3, 1) if _channels_last(shape) else x.reshape(len(x), *shape)
+        x = (x.reshape(len(x), *_chw(shape)).transpose(0, 2, 3, 1) if _channels_last(shape)
+             else x.reshape(len(x), *shape))
         return x.round().astype(np.uint8) if self.dtype_ == np.uint8 else x
 
     def __sklearn_tags__(self):

@@ -38,7 +38,8 @@ def _by_place(xy):
 
 # %% ../nbs/07_explorer.ipynb #d32a7774
 def _tile_size(n, size, kinds, pixels=1.2e8, most=128):
-    "Height and width of each of `n` images of `size` on the page, so that `kinds` of them have no more than `pixels` together."
+    """Height and width of each of `n` images of `size` on the page,
+    so that `kinds` of them have no more than `pixels` together."""
     scale = min(1, most/max(size), (pixels/(n*kinds*size[0]*size[1]))**.5)
     return tuple(max(1, round(s*scale)) for s in size)
 
@@ -63,41 +64,47 @@ def _sheet(tiles, across):
 
 # %% ../nbs/07_explorer.ipynb #5a029644
 def _points(xy):
-    "The map as a Bokeh figure without axes: the columns of `points`, and the tools `move` and `lasso` to be switched by name."
+    """The map as a Bokeh figure without axes: the columns of `points`,
+    and the tools `move` and `lasso` to be switched by name."""
     source = ColumnDataSource(dict(x=xy[:, 0], y=xy[:, 1], color=np.zeros(len(xy), np.uint32)), name='points')
-    p = figure(output_backend='webgl', sizing_mode='stretch_both', toolbar_location=None, min_border=0, outline_line_color=None, tools=[],
-               background_fill_color=None, border_fill_color=None, x_range=Range1d(-1, 1), y_range=Range1d(-1, 1))
+    p = figure(output_backend='webgl', sizing_mode='stretch_both', toolbar_location=None, min_border=0,
+               outline_line_color=None, tools=[], background_fill_color=None, border_fill_color=None,
+               x_range=Range1d(-1, 1), y_range=Range1d(-1, 1))
     p.axis.visible, p.grid.visible = False, False
     wheel, move, lasso = WheelZoomTool(), PanTool(name='move'), LassoSelectTool(name='lasso', continuous=False)
     p.add_tools(wheel, move, lasso)
     p.toolbar.active_scroll, p.toolbar.active_drag = wheel, move
     dots = p.scatter('x', 'y', fill_color='color', line_color=None, size=5, source=source)
-    dots.nonselection_glyph = dots.selection_glyph = None                          # the page colours what is selected itself
+    dots.nonselection_glyph = dots.selection_glyph = None                    # the page colours what is selected itself
     lasso.renderers = [dots]
     return p
 
 # %% ../nbs/07_explorer.ipynb #bd8dbcd6
 def _entries(numbers, xy, name):
-    "What a legend says of each of `numbers` (N,): number, name, size, colour, and the point at its heart; none comes last."
+    """What a legend says of each of `numbers` (N,):
+    number, name, size, colour, and the point at its heart; none comes last."""
     res = []
     for g in np.unique(numbers):
         i = np.flatnonzero(numbers == g)
         heart = i[((xy[i] - _heart(xy[i]))**2).sum(1).argmin()]
-        res.append(dict(id=int(g), name=str(name(int(g))), size=len(i), color=None if g < 0 else group_color(int(g)), heart=int(heart)))
+        res.append(dict(id=int(g), name=str(name(int(g))), size=len(i),
+                        color=None if g < 0 else group_color(int(g)), heart=int(heart)))
     return sorted(res, key=lambda e: e['id'] < 0)
 
 def _neighbours_on_page(order, near, found):
     "The nearest of each point on the page, as places on the page: int32 (n,k), −1 for those that are not on it."
     if near is None: return neighbours(found.latents[order], n=min(8, len(order) - 1))[0].astype(np.int32)
     place, near = np.full(len(near), -1, np.int32), np.asarray(near)
-    if near.ndim != 2 or near.dtype.kind not in 'iu' or near.max(initial=-1) >= len(near): raise ValueError(f'neighbours are numbers of images (N,k), up to {len(near) - 1}')
+    if near.ndim != 2 or near.dtype.kind not in 'iu' or near.max(initial=-1) >= len(near):
+        raise ValueError(f'neighbours are numbers of images (N,k), up to {len(near) - 1}')
     place[order] = np.arange(len(order))
     shown = near[order][:, :8]
     return np.where(shown < 0, -1, place[shown])
 
 def _columns(order, images, found, errors, near):
     "What is known of each point, in `order`: arrays by name."
-    res = dict(number=order.astype(np.int32), group=(np.full(len(order), -1) if found is None else found.labels[order]).astype(np.int32))
+    res = dict(number=order.astype(np.int32),
+               group=(np.full(len(order), -1) if found is None else found.labels[order]).astype(np.int32))
     if images.labels is not None: res['label'] = images.labels[order].astype(np.int32)
     if found is not None: res['confidence'] = found.confidence[order].astype(np.float32)
     if errors is not None: res['error'] = np.asarray(errors)[order].astype(np.float32)
@@ -118,15 +125,19 @@ def _part(name):
     return (files('cae')/'page'/name).read_text(encoding='utf-8')
 
 def _filled(name, title, policy='', **parts):
-    "The document whose body is in `name`.html and whose style is in `name`.css: str. Each of `parts` is put where its name stands in braces."
+    """The document whose body is in `name`.html and whose style is in `name`.css: str.
+    Each of `parts` is put where its name stands in braces."""
     def fill(text, parts): return re.sub(r'\{(\w+)\}', lambda m: parts[m[1]], text)
     title = html.escape(title)
-    return fill(_part('frame.html'), dict(title=title, policy=policy, css=_part(f'{name}.css'), body=fill(_part(f'{name}.html'), parts | dict(title=title)).rstrip('\n')))
+    return fill(_part('frame.html'), dict(title=title, policy=policy, css=_part(f'{name}.css'),
+                                          body=fill(_part(f'{name}.html'), parts | dict(title=title)).rstrip('\n')))
 
 def _page(about, fig, columns, sheets):
     "The page, whole: str."
-    scripts, hashes = zip(*map(_script, Resources(mode='inline', components=['bokeh', 'bokeh-gl']).js_raw[:2] + [_part('explorer.js')]))
-    return _filled('explorer', about['title'], f"; connect-src data:; script-src 'unsafe-eval' {' '.join(hashes)}", about=_json(about), figure=_json(json_item(fig)),
+    scripts, hashes = zip(*map(_script, Resources(mode='inline', components=['bokeh', 'bokeh-gl']).js_raw[:2]
+                                        + [_part('explorer.js')]))
+    return _filled('explorer', about['title'], f"; connect-src data:; script-src 'unsafe-eval' {' '.join(hashes)}",
+                   about=_json(about), figure=_json(json_item(fig)),
                    columns='\n'.join(_data(k, _base64(v.tobytes()), v.dtype.str[1:]) for k, v in columns.items()),
                    sheets='\n'.join(_data(k, v) for k, v in sheets), scripts='\n'.join(scripts))
 
@@ -137,7 +148,8 @@ def _check_lengths(n, **others):
         if x is not None and len(x) != n: raise ValueError(f'{n:,} images, but {len(x):,} {what}')
 
 def _sheets(images, order, tile, across, down, model):
-    "The images, and what `model` makes of them, in `order` and in sheets: a generator of names and files in base64, written on all cores."
+    """The images, and what `model` makes of them, in `order` and in sheets:
+    a generator of names and files in base64, written on all cores."""
     def tiles():
         for k, i in enumerate(np.split(order, range(across*down, len(order), across*down))):
             some = images[i]
@@ -146,7 +158,8 @@ def _sheets(images, order, tile, across, down, model):
     n = min(32, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(n)
     try:
-        for name, sheet in _ahead(((name, pool.submit(_sheet, x, across)) for name, x in tiles()), 2*n): yield name, sheet.result()
+        for name, sheet in _ahead(((name, pool.submit(_sheet, x, across)) for name, x in tiles()), 2*n):
+            yield name, sheet.result()
     finally: pool.shutdown(cancel_futures=True)
 
 def _ahead(items, n):
@@ -162,10 +175,14 @@ def _describe(images, order, xy, columns, found, names, title, tile, across, dow
     n, of = len(order), '' if len(order) == len(images) else f' of {len(images):,}'
     groups = 'no groups' if found is None else f'{found.n_clusters} group' + 's'*(found.n_clusters != 1)
     class_name = lambda c: 'no label' if c < 0 else images.classes[c] if images.classes else c
-    return dict(n=n, title=title, summary=f'{n:,}{of} images · {groups}', names=[str(images.names[i]) for i in order], near=columns.get('near', order[None, :0]).shape[1],
-                groups=_entries(columns['group'], xy, lambda g: _called(g, names)), half=float(max(np.abs(xy).max(), 1e-9)),
-                classes=_entries(columns['label'], xy, class_name) if 'label' in columns else None, size=float(np.clip(800/n**.5, 3, 9)),
-                sheet=dict(width=tile[1], height=tile[0], across=across, down=down, original=True, reproduction=model is not None),
+    return dict(n=n, title=title, summary=f'{n:,}{of} images · {groups}', names=[str(images.names[i]) for i in order],
+                near=columns.get('near', order[None, :0]).shape[1],
+                groups=_entries(columns['group'], xy, lambda g: _called(g, names)),
+                half=float(max(np.abs(xy).max(), 1e-9)),
+                classes=_entries(columns['label'], xy, class_name) if 'label' in columns else None,
+                size=float(np.clip(800/n**.5, 3, 9)),
+                sheet=dict(width=tile[1], height=tile[0], across=across, down=down,
+                           original=True, reproduction=model is not None),
                 scale=[mpl.colors.to_hex(c) for c in mpl.colormaps['viridis'](np.linspace(.05, .95, 256))])
 
 def save_explorer(
@@ -180,14 +197,17 @@ def save_explorer(
     near=None, # nearest images of each, indices (N,k); default found among the latents of `found`
     most:int=100_000, # points on the page; of more images an even selection
 ):
-    "Write one page to look around in, which needs nothing but a browser; returns its path. A `ValueError` if the parts are not about the same images."
+    """Write one page to look around in, which needs nothing but a browser; returns its path.
+    A `ValueError` if the parts are not about the same images."""
     xy = np.asarray(_points_of(themap), dtype=np.float32)
-    _check_lengths(len(images), **{'points on the map': xy, 'images in groups': found, 'errors': errors, 'lists of neighbours': near})
+    _check_lengths(len(images), **{'points on the map': xy, 'images in groups': found,
+                                   'errors': errors, 'lists of neighbours': near})
     if errors is None and model is not None: errors = reconstruction_error(model, images)
     some = _evenly(len(xy), most)
     order = some[_by_place(xy[some])]
     xy = (xy - (xy.max(0) + xy.min(0))/2)[order]
-    columns, tile = _columns(order, images, found, errors, near), _tile_size(len(order), images.size, 1 + (model is not None))
+    columns, tile = (_columns(order, images, found, errors, near),
+                     _tile_size(len(order), images.size, 1 + (model is not None)))
     across, down = max(1, 896//tile[1]), max(1, 896//tile[0])
     about = _describe(images, order, xy, columns, found, names, title, tile, across, down, model)
     return write_whole(path, _page(about, _points(xy), columns, _sheets(images, order, tile, across, down, model)))
@@ -200,17 +220,19 @@ def _renamed(path, names):
         there = re.search('(?<=<script type="application/json" id="about-json">).*?(?=</script>)', page, re.S)
         about = json.loads(there[0])
         for group in about['groups']: group['name'] = str(_called(group['id'], names))
-    except (TypeError, KeyError, UnicodeDecodeError, json.JSONDecodeError): raise ValueError(f'{path}: is no page by save_explorer') from None
+    except (TypeError, KeyError, UnicodeDecodeError, json.JSONDecodeError):
+        raise ValueError(f'{path}: is no page by save_explorer') from None
     return page[:there.start()] + _json(about) + page[there.end():]
 
 def rename_groups(
     path, # of a page by `save_explorer`
     names, # what the groups are called: list, or dict by number; one that is left out is called by its number; None: all are
 ):
-    "Give the groups on a page other names, and leave all else on it as it is; returns its path. A `ValueError` if it is no such page."
-    if isinstance(names, dict) and (wrong := [g for g in names if not isinstance(g, (int, np.integer))]): raise ValueError(f'groups have numbers, not {wrong[0]!r}')
+    """Give the groups on a page other names, and leave all else on it as it is; returns its path.
+    A `ValueError` if it is no such page."""
+    if isinstance(names, dict) and (wrong := [g for g in names if not isinstance(g, (int, np.integer))]):
+        raise ValueError(f'groups have numbers, not {wrong[0]!r}')
     return write_whole(path, _renamed(path, names))
-
 
 # %% ../nbs/07_explorer.ipynb #4bdda3f7
 def figure_png(
@@ -219,12 +241,14 @@ def figure_png(
 ):
     "The figure of `ax` as the bytes of a PNG file, cut to what is drawn."
     buf = BytesIO()
-    with warnings.catch_warnings(action='ignore', category=UserWarning): ax.figure.savefig(buf, format='png', dpi=dpi, bbox_inches='tight')    # of letters that the font lacks
+    with warnings.catch_warnings(action='ignore', category=UserWarning):    # of letters that the font lacks
+        ax.figure.savefig(buf, format='png', dpi=dpi, bbox_inches='tight')
     plt.close(ax.figure)
     return buf.getvalue()
 
 def _png(pixels, height=1, ncols=None, most=1200):
-    "Images (M,C,H,W), `ncols` side by side, as PNG: every pixel repeated until one is `height` pixels high, the whole made smaller where it has more than `most`."
+    """Images (M,C,H,W), `ncols` side by side, as PNG: every pixel repeated until one is `height` pixels high,
+    the whole made smaller where it has more than `most`."""
     x = (_strip(pixels, ncols or len(pixels))*255).round().astype(np.uint8)
     k, buf = -(-height//pixels.shape[2]), BytesIO()
     im = Image.fromarray(x.repeat(k, 0).repeat(k, 1))
@@ -253,7 +277,8 @@ class _WhenAsked(ExtensionArray):
 
     def __init__(self, make, rows): self.make, self.rows = make, np.asarray(rows)
     def __len__(self): return len(self.rows)
-    def __getitem__(self, i): return self.make(int(self.rows[i])) if np.ndim(self.rows[i]) == 0 else _WhenAsked(self.make, self.rows[i])
+    def __getitem__(self, i):
+        return self.make(int(self.rows[i])) if np.ndim(self.rows[i]) == 0 else _WhenAsked(self.make, self.rows[i])
     def take(self, i, **kwargs): return self[np.asarray(i)]
     def copy(self): return _WhenAsked(self.make, self.rows)
     def isna(self): return np.zeros(len(self), bool)
@@ -268,7 +293,8 @@ def _group_names(found, names):
     return texts
 
 def _hover_picture(images, model):
-    "A function of an image's number: the image, and beside it what `model`, if there is one, makes of it, as a data URL."
+    """A function of an image's number: the image,
+    and beside it what `model`, if there is one, makes of it, as a data URL."""
     def picture(i):
         x = images.pixels[[i]]
         if model is not None: x = np.concatenate([x, Images(reconstruct(model, images[[i]])).pixels])
@@ -280,9 +306,11 @@ def _known(images, found, texts, picture):
     "What jscatter is to know of each image, as a table; all of it is text but where it lies."
     table = pd.DataFrame(dict(x=found.map.xy[:, 0], y=found.map.xy[:, 1], name=[_short(n) for n in images.names],
                               group=pd.Categorical([texts[g] for g in found.labels.tolist()], texts.values()),
-                              confidence=[f'{c:.0%}' for c in found.confidence.tolist()], picture=_WhenAsked(picture, range(len(images)))))
+                              confidence=[f'{c:.0%}' for c in found.confidence.tolist()],
+                              picture=_WhenAsked(picture, range(len(images)))))
     if images.labels is None: return table
-    return table.assign(label=['' if l < 0 else _short(images.classes[l] if images.classes else l, 30) for l in images.labels.tolist()])
+    return table.assign(label=['' if l < 0 else _short(images.classes[l] if images.classes else l, 30)
+                               for l in images.labels.tolist()])
 
 def _map_png(found, texts):
     "The map as `plot_map` draws it."
@@ -295,20 +323,24 @@ def explore(
     names=None, # what the groups are called: list, or dict by number; default their numbers
     height:int=560, # of the widget, in pixels
 ):
-    "The map as a `jscatter.Scatter`: point at an image to see it; draw a line around some with the lasso, and `.selection()` has their indices, (M,). Needs jupyter-scatter (`cae[widgets]`)."
+    """The map as a `jscatter.Scatter`: point at an image to see it; draw a line around some with the lasso,
+    and `.selection()` has their indices, (M,). Needs jupyter-scatter (`cae[widgets]`)."""
     jscatter = _needs('explore', 'jupyter-scatter', 'jscatter', 'widgets')
     _check_lengths(len(images), **{'images in groups': found})
     texts = _group_names(found, names)
     table = _known(images, found, texts, _hover_picture(images, model))
-    middle, half = (table[['x', 'y']].max() + table[['x', 'y']].min())/2, max(np.ptp(found.map.xy, axis=0).max()*.52, 1e-6)
+    middle, half = ((table[['x', 'y']].max() + table[['x', 'y']].min())/2,
+                    max(np.ptp(found.map.xy, axis=0).max()*.52, 1e-6))
     colors = {texts[g]: group_color(g) for g in texts if (found.labels == g).any()}
     scatter = _with_still(jscatter.Scatter, lambda: _map_png(found, texts))(
-        'x', 'y', table, x_scale=(middle.x - half, middle.x + half), y_scale=(middle.y - half, middle.y + half), camera_distance=.85,
-        color_by='group', color_map=colors, size=float(np.clip(200/len(table)**.5, 2, 6)), opacity_unselected=.15, axes=False, legend=True,
-        height=height, selection=[])
-    if found.n_clusters: scatter.label('group', 'bold', size=20, exclude=[f'group:{texts[-1]}'] if texts[-1] in colors else [])
+        'x', 'y', table, x_scale=(middle.x - half, middle.x + half), y_scale=(middle.y - half, middle.y + half),
+        camera_distance=.85, color_by='group', color_map=colors, size=float(np.clip(200/len(table)**.5, 2, 6)),
+        opacity_unselected=.15, axes=False, legend=True, height=height, selection=[])
+    if found.n_clusters:
+        scatter.label('group', 'bold', size=20, exclude=[f'group:{texts[-1]}'] if texts[-1] in colors else [])
     about = ['color', 'name', *(['label'] if 'label' in table else []), 'confidence']
-    return scatter.tooltip(True, about, histograms=False, preview='picture', preview_type='image', preview_image_height=120, size='medium')
+    return scatter.tooltip(True, about, histograms=False,
+                           preview='picture', preview_type='image', preview_image_height=120, size='medium')
 
 # %% ../nbs/07_explorer.ipynb #4f310b03
 def _captioned(w, png, text, width):
@@ -320,7 +352,8 @@ def _captioned(w, png, text, width):
 
 def _write(caption, text):
     "`text` as it is, whatever is in it, into a `caption`."
-    caption.value = f'<div style="overflow:hidden;text-overflow:ellipsis;white-space:nowrap;text-align:center">{html.escape(_short(text))}</div>'
+    caption.value = ('<div style="overflow:hidden;text-overflow:ellipsis;white-space:nowrap;text-align:center">'
+                     f'{html.escape(_short(text))}</div>')
 
 def _width(size, height):
     "How wide an image of `size` (H,W) is that is repeated until it is `height` pixels high."
@@ -329,7 +362,8 @@ def _width(size, height):
 
 def _check_number(i, images):
     "Complain if there is no image number `i`."
-    if not -len(images) <= i < len(images): raise ValueError(f'there is no image {i}; the images are 0 to {len(images) - 1}')
+    if not -len(images) <= i < len(images):
+        raise ValueError(f'there is no image {i}; the images are 0 to {len(images) - 1}')
 
 def walk(
     model, # a network or a `Learner`
@@ -339,7 +373,8 @@ def walk(
     n:int=41, # steps, both ends included
     height:int=224, # of an image, in pixels
 ):
-    "A widget with a slider that goes from image `a` to image `b` on the straight line between their latents, and what the network draws there. Needs ipywidgets (`cae[widgets]`)."
+    """A widget with a slider that goes from image `a` to image `b` on the straight line between their latents,
+    and what the network draws there. Needs ipywidgets (`cae[widgets]`)."""
     w = _needs('walk', 'ipywidgets', 'ipywidgets', 'widgets')
     for i in (a, b): _check_number(i, images)
     if n < 2: raise ValueError(f'a way has two ends, so at least 2 steps, not {n}')
@@ -362,7 +397,8 @@ def walk(
 # %% ../nbs/07_explorer.ipynb #581dca0b
 def _directions(latents, n):
     "The `n` directions in which `latents` (N,n_latent) vary most, as a PCA that counts in standard deviations."
-    if len(latents) < 2 or np.ptp(latents, axis=0).max() == 0: raise ValueError(f'{len(latents)} images, all alike, do not vary in any direction')
+    if len(latents) < 2 or np.ptp(latents, axis=0).max() == 0:
+        raise ValueError(f'{len(latents)} images, all alike, do not vary in any direction')
     return PCA(min(n, latents.shape[1], len(latents) - 1), whiten=True, random_state=0).fit(latents)
 
 def _along(pca, at):
@@ -370,11 +406,13 @@ def _along(pca, at):
     return pca.inverse_transform(np.asarray(at, dtype=np.float32))
 
 def _direction(w, tiles, number, share):
-    "One direction: what −3 to 3 standard deviations along it look like, and a slider whose knob stands below the picture of its value."
+    """One direction: what −3 to 3 standard deviations along it look like,
+    and a slider whose knob stands below the picture of its value."""
     tile = 56*tiles.shape[3]//tiles.shape[2]
     text = w.Label(f'direction {number}, {share:.0%} of the variance: −3 to 3 standard deviations')
     picture = w.Image(value=_png(tiles, 56), format='png', width=7*tile)
-    slider = w.FloatSlider(0, min=-3, max=3, step=.1, readout_format='+.1f', layout=dict(width=f'{6*tile + 90}px', margin=f'0 0 8px {tile//2 - 4}px'))
+    slider = w.FloatSlider(0, min=-3, max=3, step=.1, readout_format='+.1f',
+                           layout=dict(width=f'{6*tile + 90}px', margin=f'0 0 8px {tile//2 - 4}px'))
     return w.VBox([text, picture, slider]), slider
 
 def vary(
@@ -385,17 +423,20 @@ def vary(
     n_directions:int=3, # how many sliders
     height:int=224, # of an image, in pixels
 ):
-    "A widget with a slider for each of a group's main directions (Pearson 1901), what the network draws there, and the member that is nearest to it. Needs ipywidgets (`cae[widgets]`)."
+    """A widget with a slider for each of a group's main directions (Pearson 1901), what the network draws there,
+    and the member that is nearest to it. Needs ipywidgets (`cae[widgets]`)."""
     w = _needs('vary', 'ipywidgets', 'ipywidgets', 'widgets')
     _check_lengths(len(images), **{'images in groups': found})
     members = found._members(group)
     latents = found.latents[members]
     pca, width = _directions(latents, n_directions), _width(images.size, height)
-    tiles = Images(generate(model, _along(pca, np.concatenate([np.outer(range(-3, 4), d) for d in np.eye(pca.n_components_)])))).pixels
+    tiles = Images(generate(model, _along(pca, np.concatenate(
+        [np.outer(range(-3, 4), d) for d in np.eye(pca.n_components_)])))).pixels
     new, _, drawn = _captioned(w, b'', 'drawn by the network', width)
     old, caption, nearest = _captioned(w, b'', '', width)
     shares = enumerate(pca.explained_variance_ratio_, 1)
-    rows, sliders = zip(*(_direction(w, seven, *share) for seven, share in zip(np.split(tiles, pca.n_components_), shares)))
+    rows, sliders = zip(*(_direction(w, seven, *share)
+                          for seven, share in zip(np.split(tiles, pca.n_components_), shares)))
     def show(change=None):
         z = _along(pca, [[s.value for s in sliders]])
         i = members[neighbours(latents, z, 1)[0][0, 0]]
@@ -424,27 +465,36 @@ def pictures(
     near = neighbours(found.latents, n=min(9, len(images) - 1))[0] if near is None else near
     ten, six = images[_evenly(len(images), 10)], _evenly(len(images), 6)
     title = f'{len(images):,} images; groups found: {found.n_clusters}'
-    yield 'map', 'Each point is an image; what the network finds alike lies together. Colours are the groups.', plot_map(found.map, found.labels, names, title)
-    yield 'groups', 'A row for each group: its number and size, the most typical, all sorts, and those that are least sure to belong.', contact_sheet(images, found, names).flat[0]
+    yield ('map', 'Each point is an image; what the network finds alike lies together. Colours are the groups.',
+           plot_map(found.map, found.labels, names, title))
+    yield ('groups', 'A row for each group: its number and size, the most typical, all sorts, '
+                     'and those that are least sure to belong.', contact_sheet(images, found, names).flat[0])
     yield 'unsure', 'The images of the whole collection that fit worst anywhere.', show_unsure(images, found)[0]
-    yield 'reproductions', 'Ten images, and what the network draws of each from its few numbers.', show_rows({'original': ten, 'reproduction': reconstruct(model, ten)})
-    yield 'neighbours', 'Six images, each with its number (the first image is 0) before those nearest to it, nearest first.', show_rows({f'{i}': images[[i]] + images[near[i]] for i in six}, n=10)
-    if losses is not None: yield 'losses', 'The error while the network learnt, of the images it learnt from and of those held back.', losses
+    yield ('reproductions', 'Ten images, and what the network draws of each from its few numbers.',
+           show_rows({'original': ten, 'reproduction': reconstruct(model, ten)}))
+    yield ('neighbours', 'Six images, each with its number (the first image is 0) before those nearest to it, '
+                         'nearest first.', show_rows({f'{i}': images[[i]] + images[near[i]] for i in six}, n=10))
+    if losses is not None:
+        yield ('losses', 'The error while the network learnt, '
+                         'of the images it learnt from and of those held back.', losses)
     if images.labels is not None:
-        yield 'confusion', 'Groups against the classes that the labels name. Nothing before looked at the labels.', plot_confusion(images.labels, found.labels, images.classes)
+        yield ('confusion', 'Groups against the classes that the labels name. Nothing before looked at the labels.',
+               plot_confusion(images.labels, found.labels, images.classes))
 
 # %% ../nbs/07_explorer.ipynb #6290f89c
 def _words(x):
     "A fact, in words."
     if isinstance(x, dict): return ' · '.join(f'{k} {_words(v)}' for k, v in x.items())
-    if isinstance(x, (list, tuple)): return '×'.join(map(str, x)) if all(isinstance(v, int) for v in x) else '; '.join(map(_words, x))
+    if isinstance(x, (list, tuple)):
+        return '×'.join(map(str, x)) if all(isinstance(v, int) for v in x) else '; '.join(map(_words, x))
     if isinstance(x, bool) or x is None: return {True: 'yes', False: 'no', None: '–'}[x]
     if isinstance(x, (float, np.floating)): return '–' if np.isnan(x) else f'{x:,.0f}' if abs(x) >= 1000 else f'{x:.4g}'
     return f'{x:,}' if isinstance(x, (int, np.integer)) else str(x)
 
 def _facts(facts):
     "A dict of facts as a table."
-    rows = (f'<tr><th scope="row">{html.escape(str(k).replace("_", " "))}</th><td>{html.escape(_words(v))}</td></tr>' for k, v in facts.items())
+    rows = (f'<tr><th scope="row">{html.escape(str(k).replace("_", " "))}</th><td>{html.escape(_words(v))}</td></tr>'
+            for k, v in facts.items())
     return f'<table class="facts"><tbody>{"".join(rows)}</tbody></table>'
 
 def _best(measure, values):
@@ -457,13 +507,16 @@ def _card(card):
     "The report card as a table, in bold what is best."
     three = [c for c in ('network', 'PCA', 'pixels') if c in card]
     def cells(measure, row):
-        best, digits = _best(measure, row[three].dropna().to_dict()), 0 if measure == 'groups' else 4 if measure.startswith('error') else 3
+        best, digits = (_best(measure, row[three].dropna().to_dict()),
+                        0 if measure == 'groups' else 4 if measure.startswith('error') else 3)
         for c, v in row.items():
             text = html.escape(v if c == 'source' else '–' if np.isnan(v) else f'{v:.{digits}f}')
             yield f'<td class="{"source" if c == "source" else ""}">{f"<b>{text}</b>" if c in best else text}</td>'
     head = ''.join(f'<th scope="col">{html.escape(c)}</th>' for c in card.columns)
-    rows = ''.join(f'<tr><th scope="row">{html.escape(m)}</th>{"".join(cells(m, row))}</tr>' for m, row in card.iterrows())
-    return f'<div class="wide"><table class="card"><thead><tr><th scope="col">measure</th>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    rows = ''.join(f'<tr><th scope="row">{html.escape(m)}</th>{"".join(cells(m, row))}</tr>'
+                   for m, row in card.iterrows())
+    return (f'<div class="wide"><table class="card"><thead><tr><th scope="col">measure</th>{head}</tr></thead>'
+            f'<tbody>{rows}</tbody></table></div>')
 
 # %% ../nbs/07_explorer.ipynb #24c1aaeb
 def _figure(name, about, picture):
@@ -473,8 +526,9 @@ def _figure(name, about, picture):
     return (f'<figure><h2>{html.escape(name)}</h2><figcaption class="about">{html.escape(about)}</figcaption>'
             f'<img alt="{html.escape(about)}" width="{width//2}" src="data:image/png;base64,{_base64(data)}"></figure>')
 
-_about_card = ('The network beside what one would use instead, PCA with as many numbers and the raw pixels, all three judged alike on the same images, drawn at random; '
-               'in bold the best of the three. More about each measure is in the source that is named.')
+_about_card = ('The network beside what one would use instead, PCA with as many numbers and the raw pixels, '
+               'all three judged alike on the same images, drawn at random; in bold the best of the three. '
+               'More about each measure is in the source that is named.')
 
 def save_report(
     path, # of the document, 'report.html' say
@@ -485,9 +539,11 @@ def save_report(
     summary:str='', # one line under it
     page=None, # relative address of the page of `save_explorer`, to link to
 ):
-    "Write a document to read or to print, one file without scripts; returns its path. Pictures given as axes are closed."
+    """Write a document to read or to print, one file without scripts; returns its path.
+    Pictures given as axes are closed."""
     figures = [_figure(*p) for p in pictures]
-    if card is not None: figures[1:1] = [f'<section><h2>report card</h2><p class="about">{_about_card}</p>{_card(card)}</section>']
+    if card is not None:
+        figures[1:1] = [f'<section><h2>report card</h2><p class="about">{_about_card}</p>{_card(card)}</section>']
     link = f'<p class="screen"><a href="{html.escape(page)}">The map to walk through</a></p>' if page else ''
     body = '\n'.join([*figures, f'<section><h2>all figures</h2>{_facts(facts)}</section>'])
     return write_whole(path, _filled('report', title, summary=html.escape(summary), link=link, body=body))

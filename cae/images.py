@@ -30,14 +30,17 @@ with warnings.catch_warnings():   # fastai 2.8 still uses torch.jit.script, of w
 def mapped_file(
     x, # an array
 ):
-    "The `mmap` of the file that `x` is a window of (`np.memmap`); None if it lies in memory, or may have changes that are not in the file (copy on write)."
-    while x is not None and not isinstance(x, mmap.mmap): x = None if getattr(x, 'mode', None) == 'c' else getattr(x, 'base', None)
+    """The `mmap` of the file that `x` is a window of (`np.memmap`); None if it lies in memory,
+    or may have changes that are not in the file (copy on write)."""
+    while x is not None and not isinstance(x, mmap.mmap):
+        x = None if getattr(x, 'mode', None) == 'c' else getattr(x, 'base', None)
     return x
 
 def let_go(
     file, # what `mapped_file` gives
 ):
-    "Give back the memory that a mapped file fills by now, if there is such a file and the system can do that; what is needed again is read again."
+    """Give back the memory that a mapped file fills by now, if there is such a file and the system can do that;
+    what is needed again is read again."""
     if file is not None and hasattr(mmap, 'MADV_DONTNEED'): file.madvise(mmap.MADV_DONTNEED)
 
 def as_torch(
@@ -56,18 +59,23 @@ def _channels_last(shape):
     return len(shape) == 3 and shape[0] not in (1, 3, 4) and shape[2] in (1, 3, 4)
 
 def _as_bytes(x):
-    "`x` as uint8 (N,C,H,W), from bytes, whole numbers in [0, 255] or floats in [0, 1], the channel axis second or last."
+    """`x` as uint8 (N,C,H,W), from bytes, whole numbers in [0, 255] or floats in [0, 1],
+    the channel axis second or last."""
     if hasattr(x, 'pixels'): raise ValueError('these are `Images` already')
     x = _as_numpy(x)
     if x.ndim == 3 and x.shape[2] in (3, 4) and x.shape[1] != x.shape[2]:
-        raise ValueError(f'an array of the shape {x.shape} may be one picture in colour, or {len(x)} grey ones: write x[None] for the one, x[:, None] for the others')
+        raise ValueError(f'an array of the shape {x.shape} may be one picture in colour, or {len(x)} grey ones: '
+                         'write x[None] for the one, x[:, None] for the others')
     if x.ndim == 3: x = x[:, None]
-    if x.ndim != 4: raise ValueError(f'images come as (N,H,W), (N,C,H,W) or (N,H,W,C); this array has the shape {x.shape}')
+    if x.ndim != 4:
+        raise ValueError(f'images come as (N,H,W), (N,C,H,W) or (N,H,W,C); this array has the shape {x.shape}')
     if _channels_last(x.shape[1:]): x = x.transpose(0, 3, 1, 2)
-    if x.shape[1] not in (1, 3, 4): raise ValueError(f'images have 1, 3 or 4 channels; this array has the shape {x.shape}')
+    if x.shape[1] not in (1, 3, 4):
+        raise ValueError(f'images have 1, 3 or 4 channels; this array has the shape {x.shape}')
     if 0 in x.shape: raise ValueError(f'there is no image in an array of the shape {x.shape}')
     if x.dtype == bool: x = x.astype(np.uint8) * 255
-    if x.dtype == np.uint8: return x if x.flags.c_contiguous and mapped_file(x) else np.require(x, requirements=['C', 'W'])
+    if x.dtype == np.uint8:
+        return x if x.flags.c_contiguous and mapped_file(x) else np.require(x, requirements=['C', 'W'])
     top = 1 if np.issubdtype(x.dtype, np.floating) else 255
     if not (x.min() >= 0 and x.max() <= top):
         raise ValueError(f'pixels of type {x.dtype} lie in [0, {top}]; these go from {x.min()} to {x.max()}')
@@ -81,20 +89,25 @@ def _whole_labels(labels):
     if y.ndim != 1: raise ValueError(f'labels have the shape (N,), not {y.shape}')
     if y.dtype.kind not in 'biuf':
         odd = next((v for v in y.tolist() if not isinstance(v, (int, float))), y[0])
-        raise ValueError(f'labels are whole numbers, −1 where nobody knows, and not like {odd!r}; what they mean goes into `classes`')
+        raise ValueError(f'labels are whole numbers, −1 where nobody knows, and not like {odd!r}; '
+                         'what they mean goes into `classes`')
     with np.errstate(invalid='ignore'): whole = y.astype(np.int64)
     bad = np.flatnonzero((whole != y) | (whole < -1))
-    if len(bad): raise ValueError(f'labels are whole numbers from 0 on, or −1 for none; {len(bad)} of {len(y)} are not, the first is {y[bad[0]]} of image number {bad[0]}')
+    if len(bad):
+        raise ValueError(f'labels are whole numbers from 0 on, or −1 for none; {len(bad)} of {len(y)} are not, '
+                         f'the first is {y[bad[0]]} of image number {bad[0]}')
     return whole
 
 def _as_labels(labels, classes):
     "`labels` as `_whole_labels`, if each has a name where there are `classes`; None if nobody knows any."
     whole = _whole_labels(labels)
-    if classes is not None and whole.max(initial=-1) >= len(classes): raise ValueError(f'there are {len(classes)} classes, and no name for the label {whole.max()}')
+    if classes is not None and whole.max(initial=-1) >= len(classes):
+        raise ValueError(f'there are {len(classes)} classes, and no name for the label {whole.max()}')
     return whole if (whole >= 0).any() else None
 
 class Images:
-    "A collection of `N` images of one size, `.pixels` uint8 (N,C,H,W); what a number, a slice, an index array or a mask picks out of it is `Images` too."
+    """A collection of `N` images of one size, `.pixels` uint8 (N,C,H,W);
+    what a number, a slice, an index array or a mask picks out of it is `Images` too."""
     def __init__(self,
         pixels, # images: uint8 or whole numbers in [0, 255], or floats in [0, 1]; (N,H,W), (N,C,H,W) or (N,H,W,C), C being 1, 3 or 4; anything else is a `ValueError`
         labels=None, # a whole number per image, if somebody knows them, −1 where nobody does; (N,)
@@ -104,7 +117,8 @@ class Images:
     ):
         self.pixels, self.skipped = _as_bytes(pixels), list(skipped)
         for what, have in (('labels', labels), ('names', names)):
-            if have is not None and len(have) != len(self): raise ValueError(f'{len(self)} images need {len(self)} {what}, not {len(have)}')
+            if have is not None and len(have) != len(self):
+                raise ValueError(f'{len(self)} images need {len(self)} {what}, not {len(have)}')
         self.names = [str(n) for n in (range(len(self)) if names is None else names)]
         if isinstance(classes, dict): classes = [classes.get(i, i) for i in range(max(classes, default=-1) + 1)]
         self.classes = None if classes is None else [str(c) for c in classes]
@@ -133,7 +147,8 @@ class Images:
 # %% ../nbs/00_images.ipynb #6186e336
 @patch
 def __add__(self:Images, other:Images):
-    "Both collections as one, a `ValueError` if sizes or channels differ; the labels are kept if both have the same `classes` (labels that one of them lacks are then −1), or both have labels and no classes."
+    """Both collections as one, a `ValueError` if sizes or channels differ; the labels are kept
+    if both have the same `classes` (labels that one of them lacks are then −1), or both have labels and no classes."""
     if self.pixels.shape[1:] != other.pixels.shape[1:]: raise ValueError(f'cannot join {self!r} and {other!r}')
     parts = [np.full(len(x), -1) if x.labels is None and x.classes else x.labels for x in (self, other)]
     both = self.classes == other.classes and all(p is not None for p in parts)
@@ -150,12 +165,14 @@ def _unfolding(path, *args, **kwargs):
     return (gzip.open if _is_gzip(path) else open)(path, *args, **kwargs)
 
 def _unfolded_size(n):
-    "The bytes that `n` gzipped ones may unfold to: 64 MB and a hundred times as many (a bomb would be a thousand times)."
+    """The bytes that `n` gzipped ones may unfold to: 64 MB and a hundred times as many
+    (a bomb would be a thousand times)."""
     return 2**26 + 100*n
 
 def _size(path):
     "The bytes that the file at `path` may hold, which are more if it is gzipped."
-    if path.exists() and not path.is_file(): raise ValueError(f'{path}: is not a file')      # opening a named pipe would wait for ever
+    # opening a named pipe would wait for ever
+    if path.exists() and not path.is_file(): raise ValueError(f'{path}: is not a file')
     n = path.stat().st_size
     return _unfolded_size(n) if _is_gzip(path) else n
 
@@ -164,16 +181,19 @@ def _idx_parts(f, path, most):
     start = f.read(4)
     if len(start) < 4 or start[:3] != b'\0\0\x08':
         while f.read(2**20) and f.tell() < most: pass                   # of a damaged gzip file that is said first
-        raise ValueError(f'{path}: not an IDX file of bytes (it starts with {start.hex() or "nothing"}, not with 000008)')
+        raise ValueError(f'{path}: not an IDX file of bytes '
+                         f'(it starts with {start.hex() or "nothing"}, not with 000008)')
     dims = f.read(4*start[3])
-    if len(dims) < 4*start[3]: raise ValueError(f'{path}: cut off in its header, after {4 + len(dims)} of {4 + 4*start[3]} bytes')
+    if len(dims) < 4*start[3]:
+        raise ValueError(f'{path}: cut off in its header, after {4 + len(dims)} of {4 + 4*start[3]} bytes')
     shape = struct.unpack(f'>{start[3]}I', dims)
     return shape, f.read(min(math.prod(shape), most) + 1)
 
 def read_idx(
     path, # an IDX file of bytes, gzipped or not
 ):
-    """The array in an IDX file, uint8 and read-only, of the shape that its header gives. Format: LeCun et al., the MNIST database.
+    """The array in an IDX file, uint8 and read-only, of the shape that its header gives.
+    Format: LeCun et al., the MNIST database.
 
     A `ValueError` says what is wrong with the file. No more memory is taken than the file can fill."""
     path = Path(path)
@@ -182,8 +202,12 @@ def read_idx(
         with _unfolding(path, 'rb') as f: shape, x = _idx_parts(f, path, most)
     except _bad_gzip as e: raise ValueError(f'{path}: a damaged gzip file ({e})') from None
     n = math.prod(shape)
-    if len(x) > most: raise ValueError(f'{path}: its header promises {n:,} bytes; of a gzip file of this size no more than {most:,} are read')
-    if len(x) != n: raise ValueError(f'{path}: its header promises {n:,} bytes, it holds {"more" if len(x) > n else f"{len(x):,}"}')
+    if len(x) > most:
+        raise ValueError(f'{path}: its header promises {n:,} bytes; '
+                         f'of a gzip file of this size no more than {most:,} are read')
+    if len(x) != n:
+        raise ValueError(f'{path}: its header promises {n:,} bytes, '
+                         f'it holds {"more" if len(x) > n else f"{len(x):,}"}')
     return np.frombuffer(x, np.uint8).reshape(shape)
 
 # %% ../nbs/00_images.ipynb #cdaf80ee
@@ -206,7 +230,8 @@ def mnist(
     part:str='train', # 'train' (60,000), 'test' (10,000) or 'all' (the one, then the other)
     path=_mnist_path, # the folder with the four gzipped files; default the ones in the package
 ):
-    "MNIST (LeCun and others 1998) as `Images` of 1×28×28, with labels 0 to 9, read from the package and checked by SHA-256."
+    """MNIST (LeCun and others 1998) as `Images` of 1×28×28, with labels 0 to 9,
+    read from the package and checked by SHA-256."""
     if part == 'all': return mnist('train', path) + mnist('test', path)
     if part not in ('train', 'test'): raise ValueError(f"mnist has the parts 'train', 'test' and 'all', not {part!r}")
     pre = {'train': 'train', 'test': 't10k'}[part]
@@ -219,11 +244,13 @@ def _as_tensor(x):
     x = x.pixels if isinstance(x, Images) else x
     x = as_torch(np.ascontiguousarray(x)) if isinstance(x, np.ndarray) else torch.as_tensor(x).detach().cpu()
     if x.ndim == 3: x = x[:, None]
-    if x.ndim != 4 or x.shape[1] not in (1, 3, 4): raise ValueError(f'images have the shape (N,C,H,W), and 1, 3 or 4 channels; these have {tuple(x.shape)}')
+    if x.ndim != 4 or x.shape[1] not in (1, 3, 4):
+        raise ValueError(f'images have the shape (N,C,H,W), and 1, 3 or 4 channels; these have {tuple(x.shape)}')
     return x.float() if x.is_floating_point() or x.dtype == torch.bool else x.float()/255
 
 def _on_white(x):
-    "Images (N,C,H,W), an array of bytes or of floats in [0, 1], seen on a white page: without their fourth channel, if they have one."
+    """Images (N,C,H,W), an array of bytes or of floats in [0, 1], seen on a white page:
+    without their fourth channel, if they have one."""
     if x.shape[1] < 4: return x
     white = 255 if x.dtype == np.uint8 else 1
     seen = white - x[:, 3:]/white*(white - x[:, :3].astype(float))
@@ -240,7 +267,8 @@ def show_rows(
     scale:float=1., # inches for an image
     ax=None, # matplotlib axes to draw on; default new ones
 ):
-    "The rows of images one under the other, their names at the left: originals over reproductions, most often; returns the axes."
+    """The rows of images one under the other, their names at the left:
+    originals over reproductions, most often; returns the axes."""
     n = min(n, *(len(x) for x in rows.values()))
     strips = [_strip(x[:n], n) for x in rows.values()]
     h, w = strips[0].shape[:2]
@@ -280,8 +308,10 @@ def from_idx(cls:Images,
     "`Images` from an IDX file of shape (N,H,W) and, if found, its labels; from a folder, all pairs in it."
     path = Path(path)
     if path.is_dir():
-        if labels is not None: raise ValueError(f'{path}: is a folder; labels come from the files beside the images, not from {labels}')
-        files = {p.name.removesuffix('.gz'): p for p in sorted(path.glob('*images-idx3-ubyte*'), reverse=True)}     # one that lies there twice, gzipped and not, is read once
+        if labels is not None:
+            raise ValueError(f'{path}: is a folder; labels come from the files beside the images, not from {labels}')
+        # one that lies there twice, gzipped and not, is read once
+        files = {p.name.removesuffix('.gz'): p for p in sorted(path.glob('*images-idx3-ubyte*'), reverse=True)}
         if not files: raise ValueError(f'{path}: no file in it is named like train-images-idx3-ubyte')
         parts = [cls.from_idx(files[name]) for name in sorted(files)]
         return sum(parts[1:], parts[0])
@@ -291,7 +321,8 @@ def from_idx(cls:Images,
     beside = [path.with_name(n) for n in (name, name.removesuffix('.gz'), f'{name}.gz') if name != path.name]
     if labels is None: labels = next((p for p in beside if p.exists()), None)
     y = None if labels is None else read_idx(labels)
-    if y is not None and y.ndim != 1: raise ValueError(f'{labels}: holds an array of {y.ndim} dimensions; labels have one (N,)')
+    if y is not None and y.ndim != 1:
+        raise ValueError(f'{labels}: holds an array of {y.ndim} dimensions; labels have one (N,)')
     if y is not None and len(y) != len(x): raise ValueError(f'{labels}: {len(y):,} labels for {len(x):,} images')
     if not x.size: raise ValueError(f'{path}: there is no image in an array of the shape {x.shape}')
     return cls(x[:, None], y, [f'{_name(Path(path.name)).split("-images")[0]}/{i}' for i in range(len(x))])
@@ -308,7 +339,8 @@ def _check_gzip(path):
     most = _size(path)
     if not _is_gzip(path): return
     try:
-        with gzip.open(path) as f: over = sum(len(part) for part in iter(lambda: f.read(2**20) if f.tell() <= most else b'', b'')) > most
+        with gzip.open(path) as f:
+            over = sum(len(part) for part in iter(lambda: f.read(2**20) if f.tell() <= most else b'', b'')) > most
     except _bad_gzip as e: raise ValueError(f'{path}: a damaged gzip file ({e})') from None
     if over: raise ValueError(f'{path}: unfolds to more than {most:,} bytes, a hundred times its size')
 
@@ -323,14 +355,17 @@ def _csv_columns(path):
     pixels = [c for c in cols if re.fullmatch(r'pixel\d+', c)]
     side = math.isqrt(max(len(pixels), 1))
     missing = [c for c in (f'pixel{i}' for i in range(max(len(pixels), 1))) if c not in cols]
-    if missing: raise ValueError(f'{path}: has no column {missing[0]}; expected are label (if known), pixel0, pixel1, …')
+    if missing:
+        raise ValueError(f'{path}: has no column {missing[0]}; expected are label (if known), pixel0, pixel1, …')
     if side*side != len(pixels): raise ValueError(f'{path}: {len(pixels)} pixel columns do not make a square image')
-    return cols, cols.index('label') if 'label' in cols else None, [cols.index(f'pixel{i}') for i in range(side*side)], side
+    return (cols, cols.index('label') if 'label' in cols else None,
+            [cols.index(f'pixel{i}') for i in range(side*side)], side)
 
 class _CSVError(ValueError): "Something is wrong with a table, and the message says what."
 
 def _csv_rows(path, columns, progress, n=4096):
-    "The numbers below the header of the file at `path`, whose rows have so many `columns`: int32, in parts of `n` rows."
+    """The numbers below the header of the file at `path`, whose rows have so many `columns`:
+    int32, in parts of `n` rows."""
     with _unfolding(path, 'rt', encoding='latin-1') as f: lines = sum(1 for _ in f)
     done = 0
     with _open_csv(path) as f, warnings.catch_warnings(action='ignore', category=UserWarning):
@@ -349,7 +384,8 @@ def _csv_mistake(path):
             row = line.strip().split(',')
             if row != [''] and len(row) != len(cols): return f'row {i} has {len(row)} values, the header {len(cols)}'
             for c, v in zip(cols, row):
-                if v and not re.fullmatch(r'\s*[+-]?\d+\s*', v) or not v and row != ['']: return f'row {i} has {v!r} in column {c}, not a whole number'
+                if v and not re.fullmatch(r'\s*[+-]?\d+\s*', v) or not v and row != ['']:
+                    return f'row {i} has {v!r} in column {c}, not a whole number'
 
 @patch(cls_method=True)
 def from_csv(cls:Images,
@@ -357,7 +393,8 @@ def from_csv(cls:Images,
     kaggle='/kaggle/input', # where Kaggle puts its data
     progress=noop, # wraps parts of 4,096 rows, as `tqdm` does; default nothing is shown
 ):
-    "Square `Images` of one channel from a CSV, gzipped or not, with columns `pixel0`, `pixel1`, … in [0, 255] and, if known, `label`; named by row from 1 on."
+    """Square `Images` of one channel from a CSV, gzipped or not, with columns `pixel0`, `pixel1`, … in [0, 255]
+    and, if known, `label`; named by row from 1 on."""
     path = Path(path) if path else _find_kaggle(kaggle)
     _check_gzip(path)
     cols, label, pixels, side = _csv_columns(path)
@@ -365,7 +402,9 @@ def from_csv(cls:Images,
     try:
         for start, rows in _csv_rows(path, len(cols), progress):
             bad = np.argwhere((rows[:, pixels] < 0) | (rows[:, pixels] > 255))
-            if len(bad): raise _CSVError(f'row {start + bad[0][0] + 1} has a pixel of {rows[:, pixels][tuple(bad[0])]}; pixels lie in [0, 255]')
+            if len(bad):
+                raise _CSVError(f'row {start + bad[0][0] + 1} has a pixel of {rows[:, pixels][tuple(bad[0])]}; '
+                                'pixels lie in [0, 255]')
             x.append(rows[:, pixels].astype(np.uint8))
             y.append(rows[:, label] if label is not None else [])
     except _bad_gzip as e: raise ValueError(f'{path}: a damaged gzip file ({e})') from None
@@ -379,7 +418,8 @@ def from_csv(cls:Images,
 # %% ../nbs/00_images.ipynb #f7e56eb9
 _formats = 'JPEG MPO PNG GIF TIFF WEBP AVIF JPEG2000 BMP DIB PPM PCX SGI SUN PSD FITS TGA'.split()
 _most_bytes, _most_passes = 2**29, 10**10
-_kinds = {stat.S_IFDIR: 'a folder', stat.S_IFIFO: 'a named pipe', stat.S_IFSOCK: 'a socket', stat.S_IFCHR: 'a device', stat.S_IFBLK: 'a device'}
+_kinds = {stat.S_IFDIR: 'a folder', stat.S_IFIFO: 'a named pipe', stat.S_IFSOCK: 'a socket',
+          stat.S_IFCHR: 'a device', stat.S_IFBLK: 'a device'}
 
 def _check_file(path):
     "Complain if what is at `path` is no file with something in it; it is looked at and not opened."
@@ -387,7 +427,8 @@ def _check_file(path):
     info = path.stat()
     if path.is_dir() and path.is_symlink(): raise ValueError('a link to a folder; such links are not followed')
     if path.is_dir(): os.scandir(path).close()                          # which says why, if it cannot be opened
-    if not stat.S_ISREG(info.st_mode): raise ValueError(f'{_kinds.get(stat.S_IFMT(info.st_mode), "something else")}, not a file')
+    if not stat.S_ISREG(info.st_mode):
+        raise ValueError(f'{_kinds.get(stat.S_IFMT(info.st_mode), "something else")}, not a file')
     if not info.st_size: raise ValueError('an empty file')
     if info.st_size > _most_bytes:
         with open(path, 'rb') as f: tiff = f.read(3) in (b'II*', b'MM\0', b'II+')
@@ -414,11 +455,13 @@ _room = _Room()
 
 @contextmanager
 def _opened(path):
-    "The picture at `path`, checked and not yet decoded, as a Pillow image; a `ValueError` or whatever Pillow raises if it is not to be read."
+    """The picture at `path`, checked and not yet decoded, as a Pillow image;
+    a `ValueError` or whatever Pillow raises if it is not to be read."""
     path = Path(path)
     _check_file(path)
     Image.init()
-    with open(path, 'rb') as f, Image.open(f, formats=[f for f in _formats if f in Image.OPEN]) as im:          # of a path Pillow would map a TIFF's pixels, and confuse their rows if it is to be turned
+    # of a path Pillow would map a TIFF's pixels, and confuse their rows if it is to be turned
+    with open(path, 'rb') as f, Image.open(f, formats=[f for f in _formats if f in Image.OPEN]) as im:
         n = im.width*im.height
         with _room.take(n):
             if im.format in ('JPEG', 'MPO') and path.read_bytes().count(b'\xff\xda')*n > _most_passes:
@@ -431,27 +474,33 @@ def _why(e):
     if isinstance(e, Image.DecompressionBombError): return f'more than {Image.MAX_IMAGE_PIXELS:,} pixels'
     if isinstance(e, MemoryError): return 'needs more memory than there is'
     said = ' '.join((getattr(e, 'strerror', None) or str(e)).split())[:200].encode(errors='backslashreplace').decode()
-    return said if said and isinstance(e, (OSError, SyntaxError, ValueError, EOFError)) else f'damaged ({type(e).__name__} {said})'
+    return (said if said and isinstance(e, (OSError, SyntaxError, ValueError, EOFError))
+            else f'damaged ({type(e).__name__} {said})')
 
 # %% ../nbs/00_images.ipynb #adda8e53
 def _to_8_bit(im):
     "`im` in a mode of eight bits a channel: L, RGB or RGBA."
-    if im.mode.startswith('I;16'): return Image.fromarray((np.asarray(im).astype(np.float32)/257).round().astype(np.uint8))
+    if im.mode.startswith('I;16'):
+        return Image.fromarray((np.asarray(im).astype(np.float32)/257).round().astype(np.uint8))
     if im.mode in ('I', 'F'):
         x = np.asarray(im)
         low, high = float(x.min()), float(x.max())
         if not np.isfinite([low, high]).all(): raise ValueError('has NaN or infinite pixels')
         some = np.array_split(x, (x.size >> 22) + 1)                     # in parts, for floats of 64 bits take memory
-        return Image.fromarray(np.concatenate([((x.astype(np.float64) - low)*(255/max(high - low, 1e-12))).round().astype(np.uint8) for x in some]))
+        return Image.fromarray(np.concatenate([
+            ((x.astype(np.float64) - low)*(255/max(high - low, 1e-12))).round().astype(np.uint8) for x in some]))
     if im.mode in ('LA', 'La', 'PA', 'RGBa') or 'transparency' in im.info: return im.convert('RGBA')
     return im if im.mode in ('L', 'RGB', 'RGBA') else im.convert('L' if im.mode == '1' else 'RGB')
 
-_turns = dict(enumerate('FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE ROTATE_270 TRANSVERSE ROTATE_90'.split(), 2))
+_turns = dict(enumerate('FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE '
+                        'ROTATE_270 TRANSVERSE ROTATE_90'.split(), 2))
 _on_its_side = [_turns[i] for i in (5, 6, 7, 8)]
 
 def _turn(im):
-    "The name of the `Image.Transpose` that stands the Pillow image `im` upright, from what the camera noted; None if it stands already."
-    with suppress(Exception): return _turns.get(im.getexif().get(ExifTags.Base.Orientation))     # damaged notes shall not cost the picture
+    """The name of the `Image.Transpose` that stands the Pillow image `im` upright, from what the camera noted;
+    None if it stands already."""
+    # damaged notes shall not cost the picture
+    with suppress(Exception): return _turns.get(im.getexif().get(ExifTags.Base.Orientation))
 
 def _on_page(im):
     "The RGBA image `im` on a white page; on a black one, if there only something can be seen of it."
@@ -477,13 +526,15 @@ def _read_image(path, size, channels, crop=None, ink=False):
         if crop is not None: im = im.crop(_crop_box(im, crop))
         if ink: im = _ink(im, channels)
         im = im if im.mode == mode else im.convert(mode)
-        if im.size != size[::-1]: im = im.resize(size[::-1], Image.Resampling.LANCZOS if min(im.size) > 1 else Image.Resampling.NEAREST)
+        if im.size != size[::-1]:
+            im = im.resize(size[::-1], Image.Resampling.LANCZOS if min(im.size) > 1 else Image.Resampling.NEAREST)
         x = np.asarray(im)
     return x[None] if x.ndim == 2 else x.transpose(2, 0, 1)
 
 # %% ../nbs/00_images.ipynb #02c3c193
 def _image_files(path):
-    """What below `path` has the ending of a picture, sorted by name, without hidden ones; also what is no file and so cannot be read.
+    """What below `path` has the ending of a picture, sorted by name, without hidden ones;
+    also what is no file and so cannot be read.
 
     Links to folders, and folders that cannot be opened, are listed whatever their names."""
     path = Path(path)
@@ -500,7 +551,8 @@ def _image_files(path):
             found.add(folder)
             continue
         todo += [Path(e) for e in here if e.is_dir(follow_symlinks=False)]
-        found |= {Path(e) for e in here if Path(e).suffix.lower() in Image.EXTENSION or e.is_symlink() and os.path.isdir(e)}
+        found |= {Path(e) for e in here
+                  if Path(e).suffix.lower() in Image.EXTENSION or e.is_symlink() and os.path.isdir(e)}
     if not found: raise ValueError(f'{path}: there is no image in this folder')
     return sorted(found)
 
@@ -513,13 +565,15 @@ def _sample(files, n=50):
     return [files[i] for i in _evenly(len(files), n)]
 
 def _median_size(files, crop=None):
-    "Median height and width, after `crop`, of those images that can be read (a sample of 50 where their frames must be found)."
+    """Median height and width, after `crop`, of those images that can be read
+    (a sample of 50 where their frames must be found)."""
     sizes = []
     for p in _sample(files) if crop == 'frame' else files:
         with suppress(Exception), warnings.catch_warnings(action='ignore'):       # a damaged file can raise anything
             with _opened(p) as im:
                 turn = _turn(im)
-                if turn and (crop is not None or im.format == 'TIFF'): im, turn = _upright(im), None         # of a TIFF some versions of Pillow give the size that it has once it is turned
+                # of a TIFF some versions of Pillow give the size that it has once it is turned
+                if turn and (crop is not None or im.format == 'TIFF'): im, turn = _upright(im), None
                 if crop is not None: left, top, right, bottom = _crop_box(im, crop)
                 else: left, top, right, bottom = 0, 0, *(im.size[::-1] if turn in _on_its_side else im.size)
                 sizes.append((bottom - top, right - left))
@@ -532,18 +586,21 @@ def _check_crop(crop):
         raise ValueError(f"crop is None, 'frame' or a box (left, top, right, bottom), not {crop!r}")
     left, top, right, bottom = crop
     if not (0 <= left < right and 0 <= top < bottom):
-        raise ValueError(f'a box is (left, top, right, bottom) with 0 ≤ left < right and 0 ≤ top < bottom, not {crop!r}')
+        raise ValueError('a box is (left, top, right, bottom) '
+                         f'with 0 ≤ left < right and 0 ≤ top < bottom, not {crop!r}')
     return tuple(np.asarray(crop).tolist())
 
 def _check_reading(size, channels, crop, ink):
-    "`size` as (height, width), unless it is None, `channels`, one for ink unless it is said, and `crop`; a `ValueError` if pictures cannot be read so."
+    """`size` as (height, width), unless it is None, `channels`, one for ink unless it is said, and `crop`;
+    a `ValueError` if pictures cannot be read so."""
     crop = _check_crop(crop)
     if ink not in (None, False, True): raise ValueError(f'ink is True or False, not {ink!r}')
     if channels not in (None, 1, 3, 4): raise ValueError(f'images have 1, 3 or 4 channels, not {channels!r}')
     if ink and channels == 4: raise ValueError('ink has 1 or 3 channels, not 4')
     if size is not None:
         hw = tuple(size) if isinstance(size, (tuple, list, np.ndarray)) else (size, size)
-        if len(hw) != 2 or not all(isinstance(s, Integral) and s > 0 for s in hw): raise ValueError(f'{size!r} is no size for an image: a whole number of pixels, or a pair (height, width)')
+        if len(hw) != 2 or not all(isinstance(s, Integral) and s > 0 for s in hw):
+            raise ValueError(f'{size!r} is no size for an image: a whole number of pixels, or a pair (height, width)')
         size = tuple(int(s) for s in hw)
     return size, channels or (1 if ink else None), crop
 
@@ -552,7 +609,8 @@ def _read_or_why(*args):
     except Exception as e: return _why(e)
 
 def _read_all(files, size, channels, crop, ink, progress=noop):
-    "Each of the pictures `files` as an array, or why it cannot be read as a str; what Pillow warns of is not passed on."
+    """Each of the pictures `files` as an array, or why it cannot be read as a str;
+    what Pillow warns of is not passed on."""
     with warnings.catch_warnings(action='ignore'), ThreadPoolExecutor() as ex:
         ready = ex.map(lambda p: _read_or_why(p, size, channels, crop, ink), files)
         return [next(ready) for _ in progress(files)]
@@ -568,10 +626,11 @@ def from_folder(cls:Images,
     ink:bool=False, # distances from the background's colour in place of colours, so the page is black? One channel by default
     progress=noop, # wraps a sequence that is gone through, as `tqdm` does: here the files; default nothing is shown
 ):
-    """`Images` from all pictures in a folder, stretched to one size; what could not be read is in `.skipped` with the reason.
+    """`Images` from all pictures in a folder, stretched to one size;
+    what could not be read is in `.skipped` with the reason.
 
-    Links to files are read, links to folders not followed, and of a file of several pictures the first is taken. A picture has at most
-    `Image.MAX_IMAGE_PIXELS` (89 million). `ValueError` if nothing can be read."""
+    Links to files are read, links to folders not followed, and of a file of several pictures the first is taken.
+    A picture has at most `Image.MAX_IMAGE_PIXELS` (89 million). `ValueError` if nothing can be read."""
     size, channels, crop = _check_reading(size, channels, crop, ink)
     found, path = _image_files(path), Path(path)
     size = size or _median_size(found, crop)
@@ -579,7 +638,7 @@ def from_folder(cls:Images,
     names = [_name(p.relative_to(path)) for p in found]
     skipped = [(n, x) for n, x in zip(names, read) if isinstance(x, str)]
     good = [i for i, x in enumerate(read) if not isinstance(x, str)]
-    first = ' '.join(': '.join(skipped[0]).split()) if skipped else ''                  # a name may have line breaks in it
+    first = ' '.join(': '.join(skipped[0]).split()) if skipped else ''      # a name may have line breaks in it
     if not good: raise ValueError(f'{path}: none of its {len(found)} images can be read; the first, {first}')
     if skipped: warnings.warn(f'{path}: {len(skipped)} of {len(found)} images left out, the first {first}')
     x = np.stack([read[i] for i in good])
@@ -597,7 +656,8 @@ def _background(x):
 
 def _distance(x, colour):
     "How far each pixel of `x` (…,3) is from `colour`, in the channel in which it is farthest, 0 to 255."
-    return reduce(np.maximum, (abs(x[..., c].astype(np.int16) - colour[c]) for c in range(3)))     # a channel at a time takes less memory
+    # a channel at a time takes less memory
+    return reduce(np.maximum, (abs(x[..., c].astype(np.int16) - colour[c]) for c in range(3)))
 
 def _longest_runs(ink):
     "Start, end (the last pixel) and length of the longest run of True in each row."
@@ -608,14 +668,16 @@ def _longest_runs(ink):
     return end - n + 1, end, n
 
 def _lines(ink, step, most=32):
-    "The `most` outermost horizontal lines of `ink` with page above (`step` −1) or below them (1), as tuples `y, start, end`."
+    """The `most` outermost horizontal lines of `ink` with page above (`step` −1) or below them (1),
+    as tuples `y, start, end`."""
     start, end, n = _longest_runs(ink)
     def page(y, of): return not 0 <= y < len(ink) or ink[y, start[of]:end[of] + 1].mean() < .5
     ys = [y for y in range(len(ink))[::-step] if n[y] >= max(ink.shape[1]/4, 4) and page(y + 2*step, y)]
     return [(y, start[y], end[y]) for y in ys[:most]]
 
 def _boxes(ink, most=20):
-    "The largest boxes `left, top, right, bottom` with a left and a bottom line that meet; their other ends give top and right."
+    """The largest boxes `left, top, right, bottom` with a left and a bottom line that meet;
+    their other ends give top and right."""
     tick = int(max(6, .02*max(ink.shape)))
     def meets(end, corner): return -1 <= end - corner <= tick
     boxes = []
@@ -629,7 +691,8 @@ def _boxes(ink, most=20):
 
 # %% ../nbs/00_images.ipynb #a5b76853
 def _line(strip, page):
-    "How many of the rows of `strip` (n,length,3), from the first on, are a line of one colour, 0 if none is; and its colour."
+    """How many of the rows of `strip` (n,length,3), from the first on, are a line of one colour,
+    0 if none is; and its colour."""
     colour = np.median(strip, axis=1)
     plain = (abs(strip - colour[:, None]).max(-1) < 48).mean(1) > .9
     far = _distance(colour, page)
@@ -640,7 +703,8 @@ def _line(strip, page):
     return int(n + soft), colour[best]
 
 def _inside(x, page, box):
-    "The inside (left, top, right, bottom) of a box of `_boxes`; None if left or bottom is no line, or its colour fills the box."
+    """The inside (left, top, right, bottom) of a box of `_boxes`;
+    None if left or bottom is no line, or its colour fills the box."""
     l, t, r, b = map(int, box)
     most, body = max(4, min(x.shape[:2])//100), x[t:b + 1, l:r + 1]
     sides = body[:, :most].swapaxes(0, 1), body[:most], body[:, ::-1][:, :most].swapaxes(0, 1), body[::-1][:most]
@@ -654,7 +718,8 @@ def _inside(x, page, box):
 def find_frame(
     picture, # a plot: path, Pillow image, or array (H,W), (H,W,C) or (C,H,W) as `Images` takes it
 ):
-    "The inside of a plot's axes as (left, top, right, bottom) in pixels, right and bottom exclusive, as for Pillow's `crop`; a `ValueError` if it has no frame, or cannot be read."
+    """The inside of a plot's axes as (left, top, right, bottom) in pixels, right and bottom exclusive,
+    as for Pillow's `crop`; a `ValueError` if it has no frame, or cannot be read."""
     name = f'{picture}: ' if isinstance(picture, (str, Path)) else ''
     if name:
         try:
@@ -670,8 +735,9 @@ def find_frame(
     for box in _boxes(ink):
         if inside := _inside(x, page, box): return inside
     (h, w), across, down = ink.shape, _longest_runs(ink)[2].max(), _longest_runs(ink.T)[2].max()
-    raise ValueError(f'{name}no frame found: expected a left and a bottom line, each a quarter of the picture long or more, that '
-                     f'meet in a corner; the longest horizontal run is {across} of {w} pixels, the longest vertical one {down} of {h}')
+    raise ValueError(f'{name}no frame found: expected a left and a bottom line, '
+                     'each a quarter of the picture long or more, that meet in a corner; '
+                     f'the longest horizontal run is {across} of {w} pixels, the longest vertical one {down} of {h}')
 
 # %% ../nbs/00_images.ipynb #b09f6c03
 def _crop_box(im, crop):
@@ -691,9 +757,11 @@ def _ink(im, channels):
 
 # %% ../nbs/00_images.ipynb #e91f3246
 def _describe(x, k=1):
-    "What `infer_reading` asks of the pixels `x` (H,W,3), shrunk by `k`: the `size` before, whether they are `on_white`, and have a `colour`."
+    """What `infer_reading` asks of the pixels `x` (H,W,3), shrunk by `k`:
+    the `size` before, whether they are `on_white`, and have a `colour`."""
     page = _background(x)
-    return dict(size=(k*x.shape[0], k*x.shape[1]), on_white=bool(page.min() >= 230 and (_distance(x, page) <= 10).mean() >= .5),
+    return dict(size=(k*x.shape[0], k*x.shape[1]),
+                on_white=bool(page.min() >= 230 and (_distance(x, page) <= 10).mean() >= .5),
                 colour=bool((np.ptp(x, axis=2) > 10).any()))
 
 def _look(path):
@@ -706,20 +774,26 @@ def _look(path):
         except ValueError: return _describe(x, k), None
         return _describe(x, k), _describe(x[t:b, l:r], k)
 
-def _is_pictures(path): return str(path) != 'mnist' and Path(path).is_dir() and not any(Path(path).glob('*images-idx3-ubyte*'))
+def _is_pictures(path):
+    return str(path) != 'mnist' and Path(path).is_dir() and not any(Path(path).glob('*images-idx3-ubyte*'))
 
 def infer_reading(
     path, # folder with images
     longest:int=128, # the longer side of an image at most; pixels
 ):
-    """How `Images.from_folder` should read a folder: a dict `size`, `channels`, `crop`, `ink`; empty for any other source.
+    """How `Images.from_folder` should read a folder: a dict `size`, `channels`, `crop`, `ink`;
+    empty for any other source.
 
-    Looks at 50 pictures or fewer. *crop* is 'frame' if 9 in 10 have a frame whose inside is at least 30 % of the picture, else
-    None. *ink* is True if 9 in 10 have a near-white background (230 or more) and at least half of their pixels within 10 of it.
-    *channels* is 1 if no picture has colour or both of these hold, else 3. *size*, (height, width), is the median after
-    the crop, shrunk in proportion to at most `longest`; a side shorter than 8 becomes 8. If no picture can be read, *size* and *channels* are None."""
+    Looks at 50 pictures or fewer.
+    *crop* is 'frame' if 9 in 10 have a frame whose inside is at least 30 % of the picture, else None.
+    *ink* is True if 9 in 10 have a near-white background (230 or more)
+    and at least half of their pixels within 10 of it.
+    *channels* is 1 if no picture has colour or both of these hold, else 3.
+    *size*, (height, width), is the median after the crop, shrunk in proportion to at most `longest`;
+    a side shorter than 8 becomes 8. If no picture can be read, *size* and *channels* are None."""
     if not _is_pictures(path): return {}
-    with warnings.catch_warnings(action='ignore'), ThreadPoolExecutor() as ex: seen = [s for s in ex.map(_look, _sample(_image_files(path))) if s]
+    with warnings.catch_warnings(action='ignore'), ThreadPoolExecutor() as ex:
+        seen = [s for s in ex.map(_look, _sample(_image_files(path))) if s]
     if not seen: return dict(size=None, channels=None, crop=None, ink=False)
     def nearly_all(x): return bool(np.mean(list(x)) >= .9)
     large = [f is not None and math.prod(f['size']) >= .3*math.prod(x['size']) for x, f in seen]
@@ -738,7 +812,8 @@ def read_images(
     progress=noop, # for a folder of pictures wraps the files, for a CSV parts of it, as `tqdm` does; default nothing is shown
     **how, # for a folder of pictures: what else `Images.from_folder` is to know; `infer_reading` gives a choice
 ):
-    "The `Images` that `source` names, whichever reader they need; a `ValueError` says what is wrong with `source`, `size` or `how`."
+    """The `Images` that `source` names, whichever reader they need;
+    a `ValueError` says what is wrong with `source`, `size` or `how`."""
     path = Path(source)
     if _is_pictures(source): return Images.from_folder(path, size, progress=progress, **how)
     if size is not None: how |= dict(size=size)
@@ -747,8 +822,10 @@ def read_images(
     if not path.exists(): raise ValueError(f'{path}: there is no such file or folder')
     if path.is_dir(): return Images.from_idx(path)
     Image.init()
-    if Image.EXTENSION.get(path.suffix.lower()) in _formats: raise ValueError(f'{path}: is one picture; give the folder that it is in')
-    return Images.from_csv(path, progress=progress) if '.csv' in [s.lower() for s in path.suffixes] else Images.from_idx(path)
+    if Image.EXTENSION.get(path.suffix.lower()) in _formats:
+        raise ValueError(f'{path}: is one picture; give the folder that it is in')
+    return (Images.from_csv(path, progress=progress) if '.csv' in [s.lower() for s in path.suffixes]
+            else Images.from_idx(path))
 
 # %% ../nbs/00_images.ipynb #ed25eee6
 def to_channels(
@@ -764,13 +841,15 @@ def to_float(
     x, # images as bytes, a tensor (N,C,H,W)
     channels:int, # how many channels they should have
 ):
-    "Bytes as the float32 in [0, 1] that a network takes, (N,`channels`,H,W), channels last in memory; a `ValueError` if they are no bytes, or their channels do not fit."
+    """Bytes as the float32 in [0, 1] that a network takes, (N,`channels`,H,W), channels last in memory;
+    a `ValueError` if they are no bytes, or their channels do not fit."""
     if x.dtype != torch.uint8: raise ValueError(f'pixels come as bytes (uint8), not as {x.dtype}')
     return to_channels(x.float().div_(255), channels).contiguous(memory_format=torch.channels_last)
 
 # %% ../nbs/00_images.ipynb #1158f605
 class ImagesDL(DataLoader):
-    "A fastai `DataLoader` that cuts batches `(image, image)`, or (distorted image, image), out of one tensor of bytes by index."
+    """A fastai `DataLoader` that cuts batches `(image, image)`, or (distorted image, image),
+    out of one tensor of bytes by index."""
     def __init__(self,
         pixels, # all images: uint8 tensor (N,C,H,W)
         idxs=None, # which of them to use, numbers or a mask; default all
@@ -790,10 +869,12 @@ class ImagesDL(DataLoader):
         if idxs.dtype == torch.bool: idxs = idxs.nonzero().flatten()
         if bs < 1 or bs % 1: raise ValueError(f'a batch has a whole number of images, at least one, not {bs}')
         super().__init__(idxs, bs=int(bs), shuffle=shuffle, drop_last=drop_last, device=device or pixels.device)
-        self.pixels, self.channels, self.seed, self.augment, self.denoise = pixels, channels or pixels.shape[1], seed, augment, denoise
+        self.pixels, self.channels, self.seed, self.augment, self.denoise = (
+            pixels, channels or pixels.shape[1], seed, augment, denoise)
         self.labels = None if labels is None else torch.as_tensor(labels).to(pixels.device)
         self.file, self.share = file, share
-        self.order, self.n_inp = torch.Generator().manual_seed(index(seed)), 1       # the network is given the first part of a batch
+        # the network is given the first part of a batch
+        self.order, self.n_inp = torch.Generator().manual_seed(index(seed)), 1
 
     def get_idxs(self):
         i = self.dataset
@@ -819,14 +900,17 @@ class ImagesDL(DataLoader):
         if self.labels is not None: self.labels = self.labels.to(device)
 
     def new(self, dataset=None, cls=None, **kwargs):
-        "Another loader over the same pixels, or over those of an `Images` that is given as `dataset`, with the changes in `kwargs`."
-        now = {k: getattr(self, k) for k in ('bs', 'shuffle', 'drop_last', 'channels', 'seed', 'augment', 'denoise', 'labels', 'device', 'file', 'share')}
+        """Another loader over the same pixels, or over those of an `Images` that is given as `dataset`,
+        with the changes in `kwargs`."""
+        now = {k: getattr(self, k) for k in ('bs', 'shuffle', 'drop_last', 'channels', 'seed', 'augment',
+                                             'denoise', 'labels', 'device', 'file', 'share')}
         pixels = self.pixels
         if isinstance(dataset, Images):
             pixels, now['labels'], now['file'] = as_torch(dataset.pixels), None, mapped_file(dataset.pixels)
             if now['file'] is None: pixels = pixels.to(self.device)
             dataset = torch.arange(len(pixels))
-        return type(self)(pixels, self.dataset if dataset is None else dataset, **{**now, **{k: v for k, v in kwargs.items() if k in now}})
+        return type(self)(pixels, self.dataset if dataset is None else dataset,
+                          **{**now, **{k: v for k, v in kwargs.items() if k in now}})
 
     def show_batch(self, b=None, max_n=10, **kwargs):
         "One batch as a row of images."
@@ -838,7 +922,8 @@ class ImagesDL(DataLoader):
 
 # %% ../nbs/00_images.ipynb #cf9f7b2e
 class Distort:
-    "Turns, shears, scales, shifts and partly erases each image of a batch at random, or leaves it alone: float (N,C,H,W) → the same shape."
+    """Turns, shears, scales, shifts and partly erases each image of a batch at random, or leaves it alone:
+    float (N,C,H,W) → the same shape."""
     def __init__(self,
         rotate:float=15, # at most so many degrees either way
         shear:float=.2, # at most this slope either way
@@ -852,14 +937,16 @@ class Distort:
         for what, share in dict(erase=erase, plain=plain).items():
             if not 0 <= share <= 1: raise ValueError(f'{what} is a share from 0 to 1, not {share}')
         self.rotate, self.shear, self.scale, self.shift = math.radians(rotate), shear, scale, shift
-        self.erase, self.erase_size, self.plain, self.random = erase, erase_size, plain, torch.Generator().manual_seed(index(seed))
+        self.erase, self.erase_size, self.plain, self.random = (
+            erase, erase_size, plain, torch.Generator().manual_seed(index(seed)))
 
     def _rand(self, *shape): return torch.rand(*shape, generator=self.random)*2 - 1
     def _some(self, n, share, device): return (self._rand(n, 1, 1).abs() < share).to(device)
 
     def matrices(self, n, aspect):
         "Affine maps (n,2,3) in the coordinates of `affine_grid`, for images `aspect` times as wide as high."
-        a, s, (kx, ky), move = self._rand(n)*self.rotate, self._rand(n)*self.shear, 1 + self._rand(2, n)*self.scale, self._rand(n, 2)*2*self.shift
+        a, s, (kx, ky), move = (self._rand(n)*self.rotate, self._rand(n)*self.shear,
+                                1 + self._rand(2, n)*self.scale, self._rand(n, 2)*2*self.shift)
         turn = torch.stack([a.cos(), -a.sin(), a.sin(), a.cos()], 1).view(n, 2, 2)
         lean = torch.stack([kx, s*kx, torch.zeros(n), ky], 1).view(n, 2, 2)
         shape = torch.tensor([[1, 1/aspect], [aspect, 1]])           # from pixels to shares of the width and the height
@@ -876,7 +963,8 @@ class Distort:
         n, (h, w) = len(x), x.shape[2:]
         mid, half = self._rand(n, 2, 1).to(x.device), (self._rand(n, 2, 1).abs()*self.erase_size).to(x.device)
         half = half*self._some(n, self.erase, x.device)
-        gone = [(torch.linspace(-1, 1, m, device=x.device) - mid[:, i]).abs() < half[:, i] for i, m in enumerate((h, w))]
+        gone = [(torch.linspace(-1, 1, m, device=x.device) - mid[:, i]).abs() < half[:, i]
+                for i, m in enumerate((h, w))]
         return x.masked_fill((gone[0][:, :, None] & gone[1][:, None])[:, None], 0.)
 
 # %% ../nbs/00_images.ipynb #9701a34c
@@ -890,16 +978,20 @@ def dataloaders(
     seed:int=42, # of the choice and of all that is random
     device=None, # where the pixels live, unless they are mapped from a file, and the batches; default the GPU if there is one
 ):
-    "fastai `DataLoaders` of `(shown, wanted)`, each float32 in [0, 1], (bs,C,H,W); images stay on the device as bytes. A `ValueError` if there are too few to hold some back."
+    """fastai `DataLoaders` of `(shown, wanted)`, each float32 in [0, 1], (bs,C,H,W);
+    images stay on the device as bytes. A `ValueError` if there are too few to hold some back."""
     device = device or default_device()
     idxs = np.random.default_rng(seed).permutation(len(images))
     if not 0 <= valid_pct < 1: raise ValueError(f'the share held back is from 0 to below 1, not {valid_pct}')
     cut = 0 if valid is not None else max(1, int(len(images)*valid_pct))
-    if cut >= len(images): raise ValueError(f'{len(images)} images are too few to hold {valid_pct:.0%} back for checking')
+    if cut >= len(images):
+        raise ValueError(f'{len(images)} images are too few to hold {valid_pct:.0%} back for checking')
     def loader(images, **kwargs):
         file = mapped_file(images.pixels)
-        return ImagesDL(as_torch(images.pixels) if file else as_torch(images.pixels).to(device), bs=bs, device=device, file=file, **kwargs)
+        return ImagesDL(as_torch(images.pixels) if file else as_torch(images.pixels).to(device),
+                        bs=bs, device=device, file=file, **kwargs)
     learn_from = loader(images, idxs=idxs[cut:], shuffle=True, drop_last=len(idxs) - cut > bs, seed=seed,
                         augment=Distort(seed=seed) if augment is True else augment, denoise=denoise)
-    check_with = learn_from.new(idxs[:cut], shuffle=False, drop_last=False, augment=None) if valid is None else loader(valid)
+    check_with = (learn_from.new(idxs[:cut], shuffle=False, drop_last=False, augment=None) if valid is None
+                  else loader(valid))
     return DataLoaders(learn_from, check_with, device=device)

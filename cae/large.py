@@ -23,11 +23,14 @@ from fastcore.basics import noop
 
 # %% ../nbs/09_large.ipynb #9fb388fa
 _about_store = dict(type='object', required=['format', 'written_by', 'how', 'files', 'listing'], properties=dict(
-    format=dict(const='cae images'), written_by=dict(type='string'), folder=dict(type='string'), files=dict(type='integer', minimum=1), listing=dict(type='string'),
+    format=dict(const='cae images'), written_by=dict(type='string'), folder=dict(type='string'),
+    files=dict(type='integer', minimum=1), listing=dict(type='string'),
     how=dict(type='object', required=['size', 'channels', 'crop', 'ink', 'labels'], properties=dict(
-        size=dict(type='array', items=dict(type='integer', minimum=1), minItems=2, maxItems=2), channels=dict(enum=[1, 3, 4]), ink=dict(type='boolean'), labels=dict(type='boolean')))))
+        size=dict(type='array', items=dict(type='integer', minimum=1), minItems=2, maxItems=2),
+        channels=dict(enum=[1, 3, 4]), ink=dict(type='boolean'), labels=dict(type='boolean')))))
 _about_part = dict(type='object', required=['files', 'names', 'skipped', 'sha256'], properties=dict(
-    files=dict(type='integer', minimum=1), names=dict(type='array', items=dict(type='string')), sha256=dict(type='string'),
+    files=dict(type='integer', minimum=1),
+    names=dict(type='array', items=dict(type='string')), sha256=dict(type='string'),
     skipped=dict(type='array', items=dict(type='array', items=dict(type='string'), minItems=2, maxItems=2))))
 
 def _listing(files, path):
@@ -35,7 +38,7 @@ def _listing(files, path):
     res = hashlib.sha256()
     for f in files:
         info = None
-        with suppress(OSError): info = f.lstat()                         # of what must not be looked at there is the name
+        with suppress(OSError): info = f.lstat()                   # of what must not be looked at there is the name
         res.update(f'{_name(f.relative_to(path))} {info and info.st_size} {info and info.st_mtime_ns}\n'.encode())
     return res.hexdigest()
 
@@ -46,10 +49,13 @@ def _differ(old, new):
 def _same(path, schema, what, about, differ):
     "Leave `about` at `path`; if another one is there already, a `ValueError` says how the two `differ`."
     if path.exists():
-        if other := differ(read_json(path, schema, what), about): raise ValueError(f'{path.parent}: holds {what} of another kind ({other}); choose another folder, or take that one away')
+        if other := differ(read_json(path, schema, what), about):
+            raise ValueError(f'{path.parent}: holds {what} of another kind ({other}); '
+                             'choose another folder, or take that one away')
     else: write_whole(path, json.dumps(about, indent=2) + '\n')
 
-def _parts(to): return [read_json(p, _about_part, 'a part of a collection') for p in sorted((to/'parts').glob('*.json'))]
+def _parts(to):
+    return [read_json(p, _about_part, 'a part of a collection') for p in sorted((to/'parts').glob('*.json'))]
 
 def _good_parts(to, bytes_each):
     "The notes of those parts, from the first on, whose bytes are what the notes say; and how many bytes that is."
@@ -66,12 +72,14 @@ def _good_parts(to, bytes_each):
 def _reading_of(path, files, labels, how):
     "How the pictures `files` below `path` are to be read: what is not in `how` is what `infer_reading` says."
     res = dict(size=None, channels=None, crop=None, ink=False) | infer_reading(path)
-    if other := set(how) - set(res): raise TypeError(f'store_images has no {min(other)!r}; pictures are read by {", ".join(res)}')
+    if other := set(how) - set(res):
+        raise TypeError(f'store_images has no {min(other)!r}; pictures are read by {", ".join(res)}')
     res |= {k: v for k, v in how.items() if v is not None or k == 'crop'}          # nothing is cut off, if that is said
     if how.get('ink') is None and res['channels'] == 4: res['ink'] = False       # which has no fourth channel
     size, channels, crop = _check_reading(**res)
     if isinstance(crop, tuple): res['crop'] = list(crop)                         # a box, as JSON gives it back
-    return res | dict(size=list(size or _median_size(files, res['crop'])), channels=channels or 3, ink=bool(res['ink']), labels=bool(labels))
+    return res | dict(size=list(size or _median_size(files, res['crop'])), channels=channels or 3,
+                      ink=bool(res['ink']), labels=bool(labels))
 
 def _decoded(files, path, how):
     "The pictures that could be read, uint8 (n,C,H,W), and the note of this part."
@@ -79,7 +87,8 @@ def _decoded(files, path, how):
     names, why = [_name(p.relative_to(path)) for p in files], [isinstance(x, str) for x in read]
     good = [x for x, w in zip(read, why) if not w]
     x = np.ascontiguousarray(np.stack(good)) if good else np.empty(0, np.uint8)
-    return x, dict(files=len(files), names=[n for n, w in zip(names, why) if not w], skipped=[(n, x) for n, x, w in zip(names, read, why) if w],
+    return x, dict(files=len(files), names=[n for n, w in zip(names, why) if not w],
+                   skipped=[(n, x) for n, x, w in zip(names, read, why) if w],
                    sha256=hashlib.sha256(x.data).hexdigest())
 
 def _append(to, at, x):
@@ -100,23 +109,28 @@ def store_images(
     progress=noop, # wraps the parts, as `tqdm` does; default nothing is shown
     **how, # size, channels, crop, ink, as for `Images.from_folder`; what is not said is what `infer_reading` says
 ):
-    """`Images` on a mapped file in the folder `to`, into which all pictures of `path` are decoded once; as from `Images.from_folder`.
+    """`Images` on a mapped file in the folder `to`,
+    into which all pictures of `path` are decoded once; as from `Images.from_folder`.
 
-    Goes on where it was cut off, and decodes nothing if all is there. A `ValueError` if `to` holds another collection, or one read in another way."""
+    Goes on where it was cut off, and decodes nothing if all is there.
+    A `ValueError` if `to` holds another collection, or one read in another way."""
     path, to = Path(path), Path(to)
     files = _image_files(path)
     how = _reading_of(path, files, labels, how)
-    about = dict(format='cae images', written_by=version('cae'), how=how, folder=_name(path).split('/')[-1], files=len(files), listing=_listing(files, path))
+    about = dict(format='cae images', written_by=version('cae'), how=how, folder=_name(path).split('/')[-1],
+                 files=len(files), listing=_listing(files, path))
     (to/'parts').mkdir(parents=True, exist_ok=True)
     with _alone(to): return _stored(path, to, files, how, about, budget, progress)
 
 def _stored(path, to, files, how, about, budget, progress):
     "`store_images` in the folder `to`, where nobody else is at work."
-    _same(to/'images.json', _about_store, 'images', about, lambda old, new: _differ(old['how'], new['how']) or ('other files' if old['listing'] != new['listing'] else ''))
+    _same(to/'images.json', _about_store, 'images', about, lambda old, new:
+          _differ(old['how'], new['how']) or ('other files' if old['listing'] != new['listing'] else ''))
     bytes_each = how['channels']*how['size'][0]*how['size'][1]
     good, end = _good_parts(to, bytes_each)
     for p in sorted((to/'parts').glob('*.json'))[len(good):]: p.unlink()
-    done, n = sum(p['files'] for p in good), max(1, min(4096, budget//(2*bytes_each)))              # each image is there twice when they are put together
+    # each image is there twice when they are put together
+    done, n = sum(p['files'] for p in good), max(1, min(4096, budget//(2*bytes_each)))
     for k, start in enumerate(progress(range(done, len(files), n)), len(good)):
         x, note = _decoded(files[start:start+n], path, how)
         end = _append(to, end, x)
@@ -127,12 +141,15 @@ def open_images(
     to, # folder that `store_images` has filled
     check:bool=False, # compare all bytes with their SHA-256?
 ):
-    "The `Images` that `store_images` has left in a folder, on a mapped file; a `ValueError` if they are not complete, or not what was written."
+    """The `Images` that `store_images` has left in a folder, on a mapped file;
+    a `ValueError` if they are not complete, or not what was written."""
     to = Path(to)
     if not (to/'images.json').exists(): raise ValueError(f'{to}: there are no images that store_images has left')
     about, parts = read_json(to/'images.json', _about_store, 'images'), _parts(to)
-    done, names, skipped = sum(p['files'] for p in parts), [n for p in parts for n in p['names']], [tuple(s) for p in parts for s in p['skipped']]
-    if done != about['files']: raise ValueError(f'{to}: holds {done:,} of {about["files"]:,} images; store_images goes on with it')
+    done, names, skipped = (sum(p['files'] for p in parts), [n for p in parts for n in p['names']],
+                            [tuple(s) for p in parts for s in p['skipped']])
+    if done != about['files']:
+        raise ValueError(f'{to}: holds {done:,} of {about["files"]:,} images; store_images goes on with it')
     if not names: raise ValueError(f'{to}: none of {done:,} images could be read; the first, {": ".join(skipped[0])}')
     shape = len(names), about['how']['channels'], *about['how']['size']
     size = (to/'pixels.u8').stat().st_size if (to/'pixels.u8').exists() else 0
@@ -141,7 +158,8 @@ def open_images(
     parents = [Path(n).parent.name or about.get('folder', '') for n in names] if about['how']['labels'] else []
     classes = sorted(set(parents)) or None
     number = {c: i for i, c in enumerate(classes or [])}
-    return Images(np.memmap(to/'pixels.u8', np.uint8, 'r', shape=shape), [number[p] for p in parents] or None, names, classes, skipped)
+    return Images(np.memmap(to/'pixels.u8', np.uint8, 'r', shape=shape),
+                  [number[p] for p in parents] or None, names, classes, skipped)
 
 # %% ../nbs/09_large.ipynb #a873f104
 def _weights_hash(model):
@@ -149,12 +167,16 @@ def _weights_hash(model):
     return hashlib.sha256(_weights(model)).hexdigest()
 
 # %% ../nbs/09_large.ipynb #c7065d16
-_about_vectors = dict(type='object', required=['format', 'written_by', 'images', 'part', 'n_latent', 'weights', 'collection'], properties=dict(
-    format=dict(const='cae vectors'), written_by=dict(type='string'), weights=dict(type='string'), collection=dict(type='string'),
-    images=dict(type='integer', minimum=1), part=dict(type='integer', minimum=1), n_latent=dict(type='integer', minimum=1)))
+_about_vectors = dict(
+    type='object', required=['format', 'written_by', 'images', 'part', 'n_latent', 'weights', 'collection'],
+    properties=dict(format=dict(const='cae vectors'), written_by=dict(type='string'),
+                    weights=dict(type='string'), collection=dict(type='string'),
+                    images=dict(type='integer', minimum=1), part=dict(type='integer', minimum=1),
+                    n_latent=dict(type='integer', minimum=1)))
 
 def _collection_hash(images):
-    "The SHA-256 of the names and of the pixels of 64 images from the first to the last; those of all are compared part by part, with what is there."
+    """The SHA-256 of the names and of the pixels of 64 images from the first to the last;
+    those of all are compared part by part, with what is there."""
     some = images.pixels[_evenly(len(images), 64)]
     let_go(mapped_file(images.pixels))
     return hashlib.sha256('\n'.join(images.names).encode(errors='backslashreplace') + some.tobytes()).hexdigest()
@@ -170,9 +192,12 @@ def _pixels_hash(images):
 def _arrow(module='pyarrow'): return _needs('writing vectors in parts', 'PyArrow', module, 'large')
 
 def _write_parquet(path, latents=None, about=None, **columns):
-    "Leave a table at `path`, whole; `latents` (N,n) become a column of lists of one length, and `about` is a dict of what else is to be known."
+    """Leave a table at `path`, whole; `latents` (N,n) become a column of lists of one length,
+    and `about` is a dict of what else is to be known."""
     pa, pq = _arrow(), _arrow('pyarrow.parquet')
-    if latents is not None: columns['latents'] = pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(latents).ravel()), latents.shape[1])
+    if latents is not None:
+        columns['latents'] = pa.FixedSizeListArray.from_arrays(
+            pa.array(np.ascontiguousarray(latents).ravel()), latents.shape[1])
     out = pa.BufferOutputStream()
     pq.write_table(pa.table(columns).replace_schema_metadata(about), out)
     return write_whole(path, out.getvalue())
@@ -189,14 +214,16 @@ def _make_part(model, images, folder, part, k, bs):
     _write_parquet(_part_path(folder, k), vectorize(model, some, bs), dict(pixels=_pixels_hash(some)), name=some.names)
 
 def _noted(path):
-    "The hash of the pixels that the vectors in a file are of; nothing if it is damaged, of which whoever reads it complains."
+    """The hash of the pixels that the vectors in a file are of;
+    nothing if it is damaged, of which whoever reads it complains."""
     try: return (_arrow('pyarrow.parquet').read_schema(path).metadata or {}).get(b'pixels', b'').decode()
     except (OSError, ValueError): return ''
 
 def _check_part(images, folder, part, k):
     "Complain if there is a file number `k` that has the vectors of other images."
     path = _part_path(folder, k)
-    if path.exists() and _noted(path) not in ('', _pixels_hash(_part_of(images, part, k))): raise ValueError(f'{path}: holds the vectors of other images; choose another folder, or take that one away')
+    if path.exists() and _noted(path) not in ('', _pixels_hash(_part_of(images, part, k))):
+        raise ValueError(f'{path}: holds the vectors of other images; choose another folder, or take that one away')
 
 def vectorize_to(
     model, # a network or a `Learner`
@@ -207,38 +234,48 @@ def vectorize_to(
     bs:int=1024, # images in a batch
     progress=noop, # wraps the files, as `tqdm` does; default nothing is shown
 ):
-    """The latents of `images` as Parquet files (columns `name`, `latents`) in `folder`; returns their `Vectors`, or None while some are missing. Files that are there already are compared with the images and left as they are.
+    """The latents of `images` as Parquet files (columns `name`, `latents`) in `folder`;
+    returns their `Vectors`, or None while some are missing.
+    Files that are there already are compared with the images and left as they are.
 
     A `ValueError` if `folder` holds vectors of other images, or of another network. Needs PyArrow (`cae[large]`)."""
-    _arrow()                                             # or else the files would be missed only after the first of them was made
+    _arrow()                                 # or else the files would be missed only after the first of them was made
     folder, model = Path(folder), _network(model)
     check_fit(model, images.pixels.shape)
     if part < 1: raise ValueError(f'a file holds at least one vector, not {part}')
     count = -(-len(images)//part)
     mine = list(range(count) if parts is None else parts)
-    if wrong := [k for k in mine if not 0 <= k < count]: raise ValueError(f'the files are 0 to {count - 1}; {wrong[0]} is none of them')
-    about = dict(format='cae vectors', written_by=version('cae'), images=len(images), part=part, n_latent=model.n_latent, weights=_weights_hash(model), collection=_collection_hash(images))
+    if wrong := [k for k in mine if not 0 <= k < count]:
+        raise ValueError(f'the files are 0 to {count - 1}; {wrong[0]} is none of them')
+    about = dict(format='cae vectors', written_by=version('cae'), images=len(images), part=part,
+                 n_latent=model.n_latent, weights=_weights_hash(model), collection=_collection_hash(images))
     folder.mkdir(parents=True, exist_ok=True)
     _same(folder/'_vectors.json', _about_vectors, 'vectors', about, lambda old, new: _differ(
         {k: old[k] for k in ('images', 'part', 'n_latent')}, {k: new[k] for k in ('images', 'part', 'n_latent')}) or
-        ('another network' if old['weights'] != new['weights'] else 'other images' if old['collection'] != new['collection'] else ''))
+        ('another network' if old['weights'] != new['weights']
+         else 'other images' if old['collection'] != new['collection'] else ''))
     for k in mine: _check_part(images, folder, part, k)
-    for k in progress([k for k in mine if not _part_path(folder, k).exists()]): _make_part(model, images, folder, part, k, bs)
+    for k in progress([k for k in mine if not _part_path(folder, k).exists()]):
+        _make_part(model, images, folder, part, k, bs)
     if not all(_part_path(folder, k).exists() for k in range(count)): return None
     sweep(folder)
     return Vectors(folder)
 
 # %% ../nbs/09_large.ipynb #7b1219ba
 class Vectors:
-    "The vectors that `vectorize_to` has left in a folder: going through it gives one part after the other, as `(index of the first, names, latents)`."
+    """The vectors that `vectorize_to` has left in a folder:
+    going through it gives one part after the other, as `(index of the first, names, latents)`."""
     def __init__(self,
         folder, # where they are; a `ValueError` if a file is missing
     ):
         self.folder = Path(folder)
-        if not (self.folder/'_vectors.json').exists(): raise ValueError(f'{folder}: there are no vectors that vectorize_to has left')
+        if not (self.folder/'_vectors.json').exists():
+            raise ValueError(f'{folder}: there are no vectors that vectorize_to has left')
         self.about = read_json(self.folder/'_vectors.json', _about_vectors, 'vectors')
         missing = [k for k in range(self.n_parts) if not _part_path(folder, k).exists()]
-        if missing: raise ValueError(f'{folder}: {len(missing)} of {self.n_parts} parts are missing, the first {_part_path(folder, missing[0]).name}; vectorize_to goes on with them')
+        if missing:
+            raise ValueError(f'{folder}: {len(missing)} of {self.n_parts} parts are missing, '
+                             f'the first {_part_path(folder, missing[0]).name}; vectorize_to goes on with them')
 
     @property
     def n_parts(self): return -(-self.about['images']//self.about['part'])
@@ -254,9 +291,12 @@ class Vectors:
         pq = _needs('reading vectors in parts', 'PyArrow', 'pyarrow.parquet', 'large')
         path, n, start = _part_path(self.folder, k), self.n_latent, k*self.about['part']
         try: table = pq.read_table(path, columns=['name', 'latents'])
-        except (OSError, ValueError, KeyError) as e: raise ValueError(f'{path}: not a part of vectors ({" ".join(str(e).split())[:200]})') from None
-        latents = np.array(table['latents'].combine_chunks().flatten())      # a copy, since Arrow's own memory is not to be written to
-        if len(table) != min(self.about['part'], len(self) - start) or latents.size != n*len(table): raise ValueError(f'{path}: not the part of vectors that belongs there')
+        except (OSError, ValueError, KeyError) as e:
+            raise ValueError(f'{path}: not a part of vectors ({" ".join(str(e).split())[:200]})') from None
+        # a copy, since Arrow's own memory is not to be written to
+        latents = np.array(table['latents'].combine_chunks().flatten())
+        if len(table) != min(self.about['part'], len(self) - start) or latents.size != n*len(table):
+            raise ValueError(f'{path}: not the part of vectors that belongs there')
         return start, table['name'].to_pylist(), latents.reshape(-1, n)
 
     def __iter__(self): return map(self.read, range(self.n_parts))
@@ -281,12 +321,16 @@ def discover_sample(
     i, latents = vectors.sample(n, seed)
     return discover(latents, seed=seed, progress=progress, **kwargs), i
 
-_about_places = dict(type='object', required=['format', 'written_by', 'groups', 'map', 'vectors', 'collection'], properties=dict(
-    format=dict(const='cae places'), written_by=dict(type='string'), groups=dict(type='integer', minimum=0), map=dict(type='string'), vectors=dict(type='string'), collection=dict(type='string')))
+_about_places = dict(
+    type='object', required=['format', 'written_by', 'groups', 'map', 'vectors', 'collection'],
+    properties=dict(format=dict(const='cae places'), written_by=dict(type='string'),
+                    groups=dict(type='integer', minimum=0), map=dict(type='string'),
+                    vectors=dict(type='string'), collection=dict(type='string')))
 
 def _collection_of(vectors):
     "The SHA-256 of what `vectors` note of the images that they are of."
-    return hashlib.sha256('\n'.join([vectors.about['collection'], *(_noted(_part_path(vectors.folder, k)) for k in range(vectors.n_parts))]).encode()).hexdigest()
+    return hashlib.sha256('\n'.join([vectors.about['collection'], *(
+        _noted(_part_path(vectors.folder, k)) for k in range(vectors.n_parts))]).encode()).hexdigest()
 
 def place_to(
     found:Groups, # of a sample
@@ -295,20 +339,29 @@ def place_to(
     folder, # where the files go, made if it is not there; empty, or left by a run that was cut off
     progress=noop, # wraps the files, as `tqdm` does; default nothing is shown
 ):
-    """All images on the map and in the groups of a sample, as Parquet files in `folder`: columns `name` (str), `x`, `y` (floats), `cluster` (int, −1 for none), `sampled` (bool); their paths are returned.
+    """All images on the map and in the groups of a sample, as Parquet files in `folder`:
+    columns `name` (str), `x`, `y` (floats), `cluster` (int, −1 for none), `sampled` (bool); their paths are returned.
 
-    Those of the sample are where they are; each other one is placed by its neighbours among them. Files that are there already are left as they are; a `ValueError` if they are of another map, or of other images."""
+    Those of the sample are where they are; each other one is placed by its neighbours among them.
+    Files that are there already are left as they are; a `ValueError` if they are of another map, or of other images."""
     folder, sample, n = Path(folder), np.asarray(sample), vectors.about['images']
-    if sample.shape != (len(found),) or sample.dtype.kind not in 'iu' or not 0 <= sample.min() <= sample.max() < n: raise ValueError(f'the sample is the numbers of the {len(found):,} images in groups, from 0 to {n - 1:,}')
-    about = dict(format='cae places', written_by=version('cae'), groups=found.n_clusters, map=hashlib.sha256(np.ascontiguousarray(found.map.xy).data).hexdigest(), vectors=vectors.about['weights'], collection=_collection_of(vectors))
+    if sample.shape != (len(found),) or sample.dtype.kind not in 'iu' or not 0 <= sample.min() <= sample.max() < n:
+        raise ValueError(f'the sample is the numbers of the {len(found):,} images in groups, from 0 to {n - 1:,}')
+    about = dict(format='cae places', written_by=version('cae'), groups=found.n_clusters,
+                 map=hashlib.sha256(np.ascontiguousarray(found.map.xy).data).hexdigest(),
+                 vectors=vectors.about['weights'], collection=_collection_of(vectors))
     folder.mkdir(parents=True, exist_ok=True)
-    _same(folder/'_places.json', _about_places, 'places', about, lambda old, new: 'another map' if _differ(old, {k: new[k] for k in ('groups', 'map', 'vectors')}) else 'other images' if old['collection'] != new['collection'] else '')
+    _same(folder/'_places.json', _about_places, 'places', about, lambda old, new:
+          'another map' if _differ(old, {k: new[k] for k in ('groups', 'map', 'vectors')})
+          else 'other images' if old['collection'] != new['collection'] else '')
     paths = [_part_path(folder, k) for k in range(vectors.n_parts)]
     for k in progress([k for k, p in enumerate(paths) if not p.exists()]):
         start, names, latents = vectors.read(k)
-        xy, groups, own = found.map.transform(latents), found.predict(latents), (sample >= start) & (sample < start + len(latents))
+        xy, groups, own = (found.map.transform(latents), found.predict(latents),
+                           (sample >= start) & (sample < start + len(latents)))
         here = sample[own] - start
         xy[here], groups[here] = found.map.xy[own], found.labels[own]
-        _write_parquet(paths[k], name=names, x=xy[:, 0], y=xy[:, 1], cluster=groups, sampled=np.isin(np.arange(len(names)), here))
+        _write_parquet(paths[k], name=names, x=xy[:, 0], y=xy[:, 1], cluster=groups,
+                       sampled=np.isin(np.arange(len(names)), here))
     sweep(folder)
     return paths

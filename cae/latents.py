@@ -23,10 +23,13 @@ def _network(model):
 
 @contextmanager
 def _all_digits(device):
-    "Meanwhile convolutions on `device`, if it is a CUDA card, count with all digits of float32; of itself PyTorch lets them round to ten bits (TF32)."
+    """Meanwhile convolutions on `device`, if it is a CUDA card, count with all digits of float32;
+    of itself PyTorch lets them round to ten bits (TF32)."""
     if device.type != 'cuda': return (yield)
     cudnn = torch.backends.cudnn
-    where, what, exact = (cudnn.conv, 'fp32_precision', 'ieee') if hasattr(cudnn, 'conv') else (cudnn, 'allow_tf32', False)        # since PyTorch 2.9, and before
+    # since PyTorch 2.9, and before
+    where, what, exact = ((cudnn.conv, 'fp32_precision', 'ieee') if hasattr(cudnn, 'conv')
+                          else (cudnn, 'allow_tf32', False))
     was = getattr(where, what)
     setattr(where, what, exact)
     try: yield
@@ -80,7 +83,8 @@ def reconstruction_error(
     bs:int=1024, # images in a batch
     progress=noop, # wraps the batches, as `tqdm` does; default nothing is shown
 ):
-    "The mean squared error of each image's reproduction, of pixels in [0, 1] and over the network's own channels: float32 (N,)."
+    """The mean squared error of each image's reproduction,
+    of pixels in [0, 1] and over the network's own channels: float32 (N,)."""
     return _over_images(model, images, bs, lambda m, x: (m(x) - x).pow(2).mean((1, 2, 3)), progress)
 
 # %% ../nbs/04_latents.ipynb #526a92fe
@@ -92,7 +96,8 @@ def generate(
     "Images from latents: float32 (N,C,H,W) in [0, 1], in the network's channels."
     latents = as_torch(np.ascontiguousarray(_as_numpy(latents), dtype=np.float32))
     n = _network(model).n_latent
-    if latents.ndim != 2 or latents.shape[1] != n: raise ValueError(f'latents of this network have the shape (N, {n}), not {tuple(latents.shape)}')
+    if latents.ndim != 2 or latents.shape[1] != n:
+        raise ValueError(f'latents of this network have the shape (N, {n}), not {tuple(latents.shape)}')
     return _over(_network(model), latents, bs, lambda m, z: m.generate(z))
 
 def interpolate(
@@ -102,18 +107,22 @@ def interpolate(
 ):
     "`n` latents in equal steps on the straight line from `a` to `b`: float32 (n,n_latent)."
     a, b = _as_numpy(a), _as_numpy(b)
-    if a.ndim != 1 or a.shape != b.shape: raise ValueError(f'the ends are latents of one length, (n_latent,); these have the shapes {a.shape} and {b.shape}')
+    if a.ndim != 1 or a.shape != b.shape:
+        raise ValueError('the ends are latents of one length, (n_latent,); '
+                         f'these have the shapes {a.shape} and {b.shape}')
     return np.linspace(a, b, n, dtype=np.float32)
 
 # %% ../nbs/04_latents.ipynb #2be342ee
 def _without_itself(i, d):
     "Indices and distances (N,n+1) of everybody's nearest without his own: (N,n) each."
     other = i != np.arange(len(i))[:, None]
-    other[other.all(1), -1] = False                    # among so many just like him that he is not there himself: the last one goes
+    # among so many just like him that he is not there himself: the last one goes
+    other[other.all(1), -1] = False
     return i[other].reshape(len(i), -1), d[other].reshape(len(i), -1)
 
 def _nearest(x, of, k, itself=False):
-    "Squared distances and indices (M,k) of the `k` nearest of `x` to each of `of`, of `x` itself without its own row; in half gigabytes."
+    """Squared distances and indices (M,k) of the `k` nearest of `x` to each of `of`,
+    of `x` itself without its own row; in half gigabytes."""
     d2, idx, bs = [], [], max(1, 2**27//len(x))
     for i in range(0, len(of) or 1, bs):
         d = torch.cdist(of[i:i+bs], x)
@@ -126,14 +135,17 @@ def _nearest(x, of, k, itself=False):
 def _on_device(x): return torch.as_tensor(x, dtype=torch.float32, device='cuda' if torch.cuda.is_available() else 'cpu')
 
 def _by_all_pairs(latents, n):
-    "A function from vectors to the distances and indices of their `n` nearest among `latents`, like scikit-learn's `kneighbors`, on the GPU if there is one."
+    """A function from vectors to the distances and indices of their `n` nearest among `latents`,
+    like scikit-learn's `kneighbors`, on the GPU if there is one."""
     x = _on_device(latents)
-    middle, most = x.mean(0), min(n + 16, len(x))                      # some to spare, for pairs are compared by a product of matrices,
+    # some to spare, for pairs are compared by a product of matrices,
+    middle, most = x.mean(0), min(n + 16, len(x))
     x = x - middle
     def look(of):
         of = _on_device(of) - middle
         i = _nearest(x, of, most)[1]
-        d, order = torch.stack([(x[j] - of).pow(2).sum(1).sqrt() for j in i.T], 1).sort(stable=True)       # which is not as exact as this
+        # which is not as exact as this
+        d, order = torch.stack([(x[j] - of).pow(2).sum(1).sqrt() for j in i.T], 1).sort(stable=True)
         return d[:, :n].cpu().numpy(), i.gather(1, order)[:, :n].cpu().numpy()
     return look
 
@@ -143,12 +155,15 @@ def neighbours(
     n:int=10, # how many of them
     progress=noop, # wraps the parts, each of 4096 lookups, as `tqdm` does; default nothing is shown
 ):
-    "The `n` nearest of `latents` to each of `of`, nearest first: indices int (M,n) and Euclidean distances float (M,n); a `ValueError` if there are not so many, or some are NaN or infinite."
+    """The `n` nearest of `latents` to each of `of`, nearest first: indices int (M,n)
+    and Euclidean distances float (M,n); a `ValueError` if there are not so many, or some are NaN or infinite."""
     latents, of = _as_numpy(latents), None if of is None else _as_numpy(of)
     if n > len(latents) - (of is None): raise ValueError(f'there are no {n} neighbours among {len(latents)} images')
     most, whose = n + (of is None), latents if of is None else of
-    if not all(np.isfinite(x).all() for x in (latents, of) if x is not None): raise ValueError('some of the latents have NaN or infinite numbers')
-    look = _by_all_pairs(latents, most) if torch.cuda.is_available() else NearestNeighbors(n_neighbors=most).fit(latents).kneighbors
+    if not all(np.isfinite(x).all() for x in (latents, of) if x is not None):
+        raise ValueError('some of the latents have NaN or infinite numbers')
+    look = (_by_all_pairs(latents, most) if torch.cuda.is_available()
+            else NearestNeighbors(n_neighbors=most).fit(latents).kneighbors)
     parts = [look(whose[k:k+4096]) for k in progress(range(0, max(1, len(whose)), 4096))]
     d, i = (np.concatenate(p) for p in zip(*parts))
     return (i, d) if of is not None else _without_itself(i, d)

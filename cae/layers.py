@@ -32,7 +32,8 @@ def deconv(
     act=nn.ReLU, # the activation put after it, or None
     norm=None, # the normalisation between convolution and activation, `nn.BatchNorm2d` say; default none
 ):
-    "A layer from (N,`ni`,H,W) to (N,`nf`,2H,2W): nearest-neighbour upsampling, a convolution (Odena and others 2016), then `norm` and `act`."
+    """A layer from (N,`ni`,H,W) to (N,`nf`,2H,2W): nearest-neighbour upsampling,
+    a convolution (Odena and others 2016), then `norm` and `act`."""
     layers = [nn.UpsamplingNearest2d(scale_factor=2), nn.Conv2d(ni, nf, ks, stride=1, padding=ks//2)]
     if norm: layers.append(norm(nf))
     if act: layers.append(act())
@@ -40,7 +41,8 @@ def deconv(
 
 # %% ../nbs/01_layers.ipynb #0d84d8e9
 class ResBlock(nn.Module):
-    "(N,`nf`,H,W) → the same shape: the input plus a learnt `gain`, 0 at first (Bachlechner and others 2020), times what two convolutions make of it (He and others 2016)."
+    """(N,`nf`,H,W) → the same shape: the input plus a learnt `gain`, 0 at first (Bachlechner and others 2020),
+    times what two convolutions make of it (He and others 2016)."""
     def __init__(self,
         nf:int, # channels, in and out
         ks:int=3, # the windows' height and width, an odd number of pixels
@@ -63,7 +65,8 @@ def res_conv(
     norm=None, # the normalisation before each activation, or None
 ):
     "A layer from (N,`ni`,H,W) to (N,`nf`,⌈H/2⌉,⌈W/2⌉): `conv`, then residual blocks."
-    return nn.Sequential(*conv(ni, nf, act=act, norm=norm), *[ResBlock(nf, act=act, norm=norm) for _ in range(n_blocks)])
+    return nn.Sequential(*conv(ni, nf, act=act, norm=norm),
+                         *[ResBlock(nf, act=act, norm=norm) for _ in range(n_blocks)])
 
 class Cut(nn.Module):
     "(N,C,H,W) → its upper left (N,C,*`size`), or as much of that as there is."
@@ -83,6 +86,8 @@ def res_deconv(
     norm=None, # the normalisation in the blocks, or None
     size=None, # height and width to cut the output to, at most 2H, 2W; default no cut
 ):
-    "A layer from (N,`ni`,H,W) to (N,`nf`,2H,2W), or (N,`nf`,*`size`): residual blocks, then a convolution that doubles (pixel shuffle, Shi and others 2016)."
+    """A layer from (N,`ni`,H,W) to (N,`nf`,2H,2W), or (N,`nf`,*`size`):
+    residual blocks, then a convolution that doubles (pixel shuffle, Shi and others 2016)."""
     blocks = [ResBlock(ni, act=act, norm=norm) for _ in range(n_blocks)]
-    return nn.Sequential(*blocks, act(), nn.Conv2d(ni, 4*nf, 3, padding=1), nn.PixelShuffle(2), *([Cut(size)] if size else []))
+    return nn.Sequential(*blocks, act(), nn.Conv2d(ni, 4*nf, 3, padding=1), nn.PixelShuffle(2),
+                         *([Cut(size)] if size else []))

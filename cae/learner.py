@@ -41,7 +41,8 @@ import fastai.callback.all   # gives every Learner `fit_one_cycle`, `lr_find` an
 def amp_mode(
     capability, # of the card: (major, minor), as `torch.cuda.get_device_capability` gives it
 ):
-    "The 16-bit numbers for fastai's `MixedPrecision` on a CUDA card: 'bf16' from compute capability 8.0 on, 'fp16' before."
+    """The 16-bit numbers for fastai's `MixedPrecision` on a CUDA card:
+    'bf16' from compute capability 8.0 on, 'fp16' before."""
     return 'bf16' if tuple(capability) >= (8, 0) else 'fp16'
 
 # %% ../nbs/03_learner.ipynb #9a05b18b
@@ -50,7 +51,8 @@ def _only_looks(learn):
     return not getattr(learn, 'fitting', True)
 
 class StopAtNaN(Callback):
-    "Stop with a `FloatingPointError` at the first loss that is not finite; the network gets back its weights of the last good epoch."
+    """Stop with a `FloatingPointError` at the first loss that is not finite;
+    the network gets back its weights of the last good epoch."""
     order = 13      # after `MixedPrecision`, which has to leave its 16 bits before somebody raises an error
     def before_fit(self): vars(self).pop('good', None)
     def before_epoch(self):
@@ -58,27 +60,33 @@ class StopAtNaN(Callback):
     def after_epoch(self):
         if all(v.isfinite().all() for v in self.model.state_dict().values()): self.keep(f'epoch {self.epoch + 1}')
 
-    def keep(self, when): self.good, self.when = {k: v.detach().clone() for k, v in self.model.state_dict().items()}, when
+    def keep(self, when):
+        self.good, self.when = {k: v.detach().clone() for k, v in self.model.state_dict().items()}, when
 
     def after_loss(self): self.look()
-    def after_train(self): self.look()                                      # at the last batch once more, which a GPU may only now be done with
+    def after_train(self): self.look()      # at the last batch once more, which a GPU may only now be done with
 
     def look(self):
-        if _only_looks(self.learn) or self.loss.numel() > 1 or math.isfinite(self.loss.item()) or not hasattr(self, 'good'): return      # from many losses nothing is learnt
-        if hasattr(self.learn, 'lr_finder'): raise CancelFitException       # it is meant to go too far, and tidies up by itself
+        if (_only_looks(self.learn) or self.loss.numel() > 1 or math.isfinite(self.loss.item())
+            or not hasattr(self, 'good')): return                   # from many losses nothing is learnt
+        if hasattr(self.learn, 'lr_finder'):
+            raise CancelFitException                                # it is meant to go too far, and tidies up by itself
         self.model.load_state_dict(self.good)
-        self.opt.clear_state()                                              # whose averages may be no numbers either
-        raise FloatingPointError(f'the loss is {self.loss.item()} in epoch {self.epoch + 1}, at a learning rate of {self.opt.hypers[-1]["lr"]:.2g}; that '
-                                 f'is probably too high: try a tenth. The network has its weights of {self.when} again')
+        self.opt.clear_state()                                      # whose averages may be no numbers either
+        raise FloatingPointError(f'the loss is {self.loss.item()} in epoch {self.epoch + 1}, '
+                                 f'at a learning rate of {self.opt.hypers[-1]["lr"]:.2g}; that is probably too high: '
+                                 f'try a tenth. The network has its weights of {self.when} again')
 
 # %% ../nbs/03_learner.ipynb #3bf8631e
 @cache
 def keep_memory():
-    "Let the process keep freed memory for the next batch instead of giving it back; says whether the C library (GNU's) could be asked."
+    """Let the process keep freed memory for the next batch instead of giving it back;
+    says whether the C library (GNU's) could be asked."""
     try: mallopt = ctypes.CDLL('libc.so.6').mallopt
     except (OSError, AttributeError): return False
     M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3                     # from malloc.h
-    largest = mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)      # older versions keep pieces up to 32 MB
+    # older versions keep pieces up to 32 MB
+    largest = mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)
     return bool(largest and mallopt(M_TRIM_THRESHOLD, 2**31 - 1))
 
 def _as_made(model, kind, **arguments):
@@ -87,9 +95,11 @@ def _as_made(model, kind, **arguments):
 
 def _is_first(model):
     "Is `model` the first network, with all its layers and its way through them as they were?"
-    return type(model) is Autoencoder and not any('forward' in vars(m) for m in model.modules()) and _as_made(model, Autoencoder, n_latent=model.n_latent)
+    return (type(model) is Autoencoder and not any('forward' in vars(m) for m in model.modules())
+            and _as_made(model, Autoencoder, n_latent=model.n_latent))
 
-def _hooked(layers): return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in layers)
+def _hooked(layers):
+    return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in layers)
 
 @contextmanager
 def _by_blocks(model):
@@ -102,8 +112,10 @@ def _by_blocks(model):
 
 @contextmanager
 def _autocast_as_it_was():
-    "Whatever happens meanwhile, autocast is then as it was: `MixedPrecision` switches it on for each batch, and leaves it on if that ends in an error."
-    was, depth = [(k, torch.is_autocast_enabled(k), torch.get_autocast_dtype(k)) for k in ('cuda', 'cpu')], torch.autocast_increment_nesting()
+    """Whatever happens meanwhile, autocast is then as it was:
+    `MixedPrecision` switches it on for each batch, and leaves it on if that ends in an error."""
+    was, depth = ([(k, torch.is_autocast_enabled(k), torch.get_autocast_dtype(k)) for k in ('cuda', 'cpu')],
+                  torch.autocast_increment_nesting())
     try: yield
     finally:
         while torch.autocast_decrement_nesting() >= depth: pass
@@ -118,8 +130,11 @@ def _channels_for(model, dl):
     dl.channels = model.channels
 
 class AutoencoderLearner(Learner):
-    "fastai's `Learner`, a little quicker: within a batch only those callbacks are called that have something to do, and on a CPU an unchanged `Autoencoder` is trained `blockwise`. A callback can have training begin at `first_epoch`."
-    first_epoch, replay, grads, fitting, at_home = 0, None, None, False, False            # `replay` may do forward and backward pass in their own way, as `CudaGraphs` has it
+    """fastai's `Learner`, a little quicker: within a batch only those callbacks are called that have something to do,
+    and on a CPU an unchanged `Autoencoder` is trained `blockwise`.
+    A callback can have training begin at `first_epoch`."""
+    # `replay` may do forward and backward pass in their own way, as `CudaGraphs` has it
+    first_epoch, replay, grads, fitting, at_home = 0, None, None, False, False
     @wraps(Learner.fit)
     def fit(self, *args, **kwargs):
         self.first_epoch, self.fitting = 0, True         # 0 if one that was to go on has failed before it began
@@ -133,17 +148,22 @@ class AutoencoderLearner(Learner):
         for self.epoch in range(first, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
 
     def all_batches(self):
-        if isinstance(self.dl, ImagesDL): _channels_for(get_model(self.model), self.dl)          # it may be one that came later
-        self.at_home = isinstance(self.dl, ImagesDL) and torch.device(self.dl.device) == next(self.model.parameters()).device
+        if isinstance(self.dl, ImagesDL): _channels_for(get_model(self.model), self.dl)  # it may be one that came later
+        self.at_home = (isinstance(self.dl, ImagesDL)
+                        and torch.device(self.dl.device) == next(self.model.parameters()).device)
         super().all_batches()
 
-    def _set_device(self, b): return b if self.at_home else super()._set_device(b)       # `ImagesDL` has sent it there already
+    def _set_device(self, b):
+        return b if self.at_home else super()._set_device(b)      # `ImagesDL` has sent it there already
 
     def predict(self, image):
-        "What the network makes of one image, an array as `Images` takes it: a float32 tensor (C,H,W) in [0, 1], in the network's channels."
+        """What the network makes of one image, an array as `Images` takes it:
+        a float32 tensor (C,H,W) in [0, 1], in the network's channels."""
         with self.no_bar(): return self.get_preds(dl=self.dls.test_dl(Images(np.asarray(image)[None])))[0][0]
 
-    def export(self, *args, **kwargs): raise NotImplementedError('a Learner with its images is not exported; `save` keeps its network, and `load` reads it')
+    def export(self, *args, **kwargs):
+        raise NotImplementedError('a Learner with its images is not exported; '
+                                  '`save` keeps its network, and `load` reads it')
 
     def _do_one_batch(self):
         made = self.replay(*self.xb, *self.yb) if self.training and self.replay else None
@@ -160,7 +180,7 @@ class AutoencoderLearner(Learner):
         for p, g in self.grads: p.grad = g
 
     def __call__(self, event_name):
-        if isinstance(event_name, str): self._call_one(event_name)          # the short way; `validate` hands over several
+        if isinstance(event_name, str): self._call_one(event_name)      # the short way; `validate` hands over several
         else: super().__call__(event_name)
 
     def _call_one(self, event_name):
@@ -173,9 +193,12 @@ class LeanOptimWrapper(OptimWrapper):
     @cached_property
     def places(self):
         "For each hyperparameter its key in PyTorch's groups of weights, and its number there if it is one of several."
-        return {ours: theirs.partition('__')[::2] for ours, theirs in self.bwd_map.items()}       # 'betas__0' is the first of two betas
+        # 'betas__0' is the first of two betas
+        return {ours: theirs.partition('__')[::2] for ours, theirs in self.bwd_map.items()}
     @property
-    def hypers(self): return [{ours: group[k][int(i)] if i else group[k] for ours, (k, i) in self.places.items()} for group in self.opt.param_groups]
+    def hypers(self):
+        return [{ours: group[k][int(i)] if i else group[k] for ours, (k, i) in self.places.items()}
+                for group in self.opt.param_groups]
     def set_hyper(self,
         k, # its name in fastai
         v, # a number for all groups of weights, or what fastai takes: a list, or a slice from the first to the last
@@ -183,10 +206,10 @@ class LeanOptimWrapper(OptimWrapper):
         if isinstance(v, (int, float)): self._set_hyper(k, [v]*len(self.opt.param_groups))
         else: super().set_hyper(k, v)
 
-
 # %% ../nbs/03_learner.ipynb #5d0a77c2
 class FlushDenormals(Callback):
-    "On a CPU, set to 0 the gradients at the reproductions that are nearer to 0 than `below`, so that they do not lead to denormal numbers, which make it slow."
+    """On a CPU, set to 0 the gradients at the reproductions that are nearer to 0 than `below`,
+    so that they do not lead to denormal numbers, which make it slow."""
     run_valid = False
     def __init__(self,
         below:float=1e-16, # at this or less
@@ -201,24 +224,27 @@ class FlushDenormals(Callback):
 def _no_waiting():
     "Meanwhile most of what makes Python wait for a CUDA card raises a `RuntimeError`."
     was = torch.cuda.get_sync_debug_mode()
-    with warnings.catch_warnings(action='ignore', category=UserWarning): torch.cuda.set_sync_debug_mode('error')    # it says each time that it does not see all
+    with warnings.catch_warnings(action='ignore', category=UserWarning):
+        torch.cuda.set_sync_debug_mode('error')     # it says each time that it does not see all
     try: yield
     finally: torch.cuda.set_sync_debug_mode(was)
 
 def _recorded(run):
-    "A function that does on a CUDA card what `run` does now, by a recording of it: with the same tensors, whatever they hold by then. A `RuntimeError` if it has to wait for the card."
+    """A function that does on a CUDA card what `run` does now, by a recording of it:
+    with the same tensors, whatever they hold by then. A `RuntimeError` if it has to wait for the card."""
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        for _ in range(3): run()                                            # to be warm: what is done only once is not to be recorded
-        with _no_waiting(): run()                                           # a recording that fails would leave PyTorch's random numbers unusable
+        for _ in range(3): run()        # to be warm: what is done only once is not to be recorded
+        with _no_waiting(): run()       # a recording that fails would leave PyTorch's random numbers unusable
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph): run()
     return graph.replay
 
 class CudaGraphs(Callback):
-    "Learn from each batch by replaying a CUDA graph of forward pass, loss and backward pass, where that `can` be recorded."
+    """Learn from each batch by replaying a CUDA graph of forward pass, loss and backward pass,
+    where that `can` be recorded."""
     order = 20      # after `MixedPrecision`
     def __init__(self,
         foreign:bool=False, # record also if there are layers, losses or callbacks by others than PyTorch and this package? The Python of those layers and losses then runs for the recording only, and callbacks no longer change the gradients
@@ -228,28 +254,37 @@ class CudaGraphs(Callback):
         if self.learn.replay is not None or self.failed or not self.can(): return
         kept = [b.clone() for b in self.model.buffers()]
         try: self.learn.replay = self.record()
-        except RuntimeError: self.failed = True                             # there is something in the network or the loss that cannot be recorded
+        except RuntimeError: self.failed = True  # there is something in the network or the loss that cannot be recorded
         finally:
             self.opt.zero_grad()
-            for b, old in zip(self.model.buffers(), kept): b.copy_(old)     # such as running means, which have seen the same batch several times
+            # such as running means, which have seen the same batch several times
+            for b, old in zip(self.model.buffers(), kept): b.copy_(old)
 
     def can(self):
-        "Is the network on the current CUDA card, in one process and without hooks, nothing `foreign` in between, are batches of one size, and gradients let go of after each?"
+        """Is the network on the current CUDA card, in one process and without hooks, nothing `foreign` in between,
+        are batches of one size, and gradients let go of after each?"""
         dl, model, weight = self.dls.train, self.model, next(self.model.parameters())
         one_size = dl.drop_last or dl.n <= dl.bs or not dl.n % dl.bs
-        let_go = isinstance(self.opt, OptimWrapper) and not any(isinstance(cb, GradientAccumulation) for cb in self.learn.cbs)
+        let_go = (isinstance(self.opt, OptimWrapper)
+                  and not any(isinstance(cb, GradientAccumulation) for cb in self.learn.cbs))
         here = weight.is_cuda and (weight.device.index is None or weight.device.index == torch.cuda.current_device())
-        return here and get_model(model) is model and not _hooked(model.modules()) and one_size and let_go and (self.foreign or not self.meddled())
+        return (here and get_model(model) is model and not _hooked(model.modules())
+                and one_size and let_go and (self.foreign or not self.meddled()))
 
     def meddled(self):
-        "Are there layers or a loss of other makers, or callbacks that may change an answer, a loss or what goes backward from it?"
-        makers = [type(m).__module__ for m in self.model.modules()] + [getattr(self.loss_func, '__module__', None) or type(self.loss_func).__module__]
-        others = [cb for cb in self.learn.cbs if not isinstance(cb, (MixedPrecision, FlushDenormals, LateLoss, StopAtNaN))]
+        """Are there layers or a loss of other makers,
+        or callbacks that may change an answer, a loss or what goes backward from it?"""
+        makers = ([type(m).__module__ for m in self.model.modules()]
+                  + [getattr(self.loss_func, '__module__', None) or type(self.loss_func).__module__])
+        others = [cb for cb in self.learn.cbs
+                  if not isinstance(cb, (MixedPrecision, FlushDenormals, LateLoss, StopAtNaN))]
         return (any(m.split('.')[0] not in ('torch', 'cae') for m in makers)
-                or any(hasattr(type(cb), e) or e in vars(cb) for cb in others for e in ('after_pred', 'after_loss', 'before_backward')))
+                or any(hasattr(type(cb), e) or e in vars(cb)
+                       for cb in others for e in ('after_pred', 'after_loss', 'before_backward')))
 
     def record(self):
-        "A function from a batch to the network's answer, the loss, and the pairs of parameters and gradients; to nothing, if it is of another shape."
+        """A function from a batch to the network's answer, the loss, and the pairs of parameters and gradients;
+        to nothing, if it is of another shape."""
         learn, batch = self.learn, [x.clone() for x in self.dls.train.new(shuffle=False, augment=None).one_batch()]
         amp = next((cb for cb in learn.cbs if isinstance(cb, MixedPrecision)), None)
         weights, made = [p for p in learn.model.parameters() if p.requires_grad], []
@@ -272,21 +307,24 @@ class CudaGraphs(Callback):
 
 # %% ../nbs/03_learner.ipynb #c0da0004
 def _sent(x):
-    "A function that waits until the tensor `x`, which is sent off from a CUDA card now, has come to the computer's memory, and gives it."
+    """A function that waits until the tensor `x`, which is sent off from a CUDA card now,
+    has come to the computer's memory, and gives it."""
     there, arrived = torch.empty(x.shape, dtype=x.dtype, pin_memory=True), torch.cuda.Event()
     there.copy_(x, non_blocking=True)
     arrived.record(torch.cuda.current_stream(x.device))
     return lambda: (arrived.synchronize(), there)[1]
 
 class LateLoss(Callback):
-    "While the network learns on `device`, show everybody the loss of the batch before, so that nobody has to wait for this one's."
+    """While the network learns on `device`, show everybody the loss of the batch before,
+    so that nobody has to wait for this one's."""
     order = 12      # after `MixedPrecision`, and before all who look
     def __init__(self,
         device='cuda', # a kind of device
     ): self.device = device
     def before_train(self): self.last = None
     def after_loss(self):
-        if not self.training or self.loss.device.type != self.device or num_distrib() > 1: return      # several processes add up their losses on their cards
+        # several processes add up their losses on their cards
+        if not self.training or self.loss.device.type != self.device or num_distrib() > 1: return
         now = _sent(self.loss.detach())
         self.learn.loss, self.last = (self.last or now)(), now
     def after_train(self):
@@ -297,7 +335,8 @@ def _with_its_own_chance(dl):
     "A copy of the loader `dl` that goes on from where its random numbers are now, and leaves those where they are."
     dl = copy.copy(dl)
     dl.order, dl.augment = copy.deepcopy(dl.order), copy.copy(dl.augment)
-    if isinstance(random := getattr(dl.augment, 'random', None), torch.Generator): dl.augment.random = copy.deepcopy(random)
+    if isinstance(random := getattr(dl.augment, 'random', None), torch.Generator):
+        dl.augment.random = copy.deepcopy(random)
     return dl
 
 def autoencoder_learner(
@@ -308,14 +347,16 @@ def autoencoder_learner(
     cbs=None, # fastai callbacks beside `StopAtNaN` and `FlushDenormals`; where the batches live on a CUDA card, `MixedPrecision`, `CudaGraphs` and `LateLoss` are added unless they are among them
     **kwargs, # for fastai's `Learner`: `metrics`, `lr`, `wd`, …
 ):
-    "An `AutoencoderLearner` for `model`, whose weights it lays out channels last; a `ValueError` if the images do not fit it."
-    dls = copy.copy(dls)                                 # the same ones may serve another network, which takes other channels
+    """An `AutoencoderLearner` for `model`, whose weights it lays out channels last;
+    a `ValueError` if the images do not fit it."""
+    dls = copy.copy(dls)      # the same ones may serve another network, which takes other channels
     dls.loaders = [_with_its_own_chance(dl) for dl in dls.loaders]
     for dl in dls.loaders: _channels_for(model, dl)
     model.to(memory_format=torch.channels_last)
     metrics = kwargs.pop('metrics', None if loss_func is F.mse_loss else mse)
     keep_memory()
-    learn = AutoencoderLearner(dls, model, loss_func=loss_func, opt_func=opt_func, metrics=metrics, cbs=[StopAtNaN(), FlushDenormals(), *L(cbs)], **kwargs)
+    learn = AutoencoderLearner(dls, model, loss_func=loss_func, opt_func=opt_func, metrics=metrics,
+                               cbs=[StopAtNaN(), FlushDenormals(), *L(cbs)], **kwargs)
     device = torch.device(dls.device)
     if device.type == 'cuda':
         mine = [MixedPrecision(amp_mode(torch.cuda.get_device_capability(device))), CudaGraphs(), LateLoss()]
@@ -331,9 +372,11 @@ def layer_stats(
     model, # a network
     xb, # a batch for it, (N,C,H,W)
 ):
-    "Mean and standard deviation of what each convolution and linear layer puts out for `xb`, in the mode that `model` is in: a list of (mean, std)."
+    """Mean and standard deviation of what each convolution and linear layer puts out for `xb`,
+    in the mode that `model` is in: a list of (mean, std)."""
     stats = []
-    hooks = [m.register_forward_hook(lambda m, inp, out: stats.append((out.mean().item(), out.std().item()))) for m in _layers(model)]
+    hooks = [m.register_forward_hook(lambda m, inp, out: stats.append((out.mean().item(), out.std().item())))
+             for m in _layers(model)]
     try:
         with torch.no_grad(): model(xb)
     finally:
@@ -346,9 +389,13 @@ def lsuv(
     model, # any of our networks; it is changed in place
     xb, # one batch for it, (N,C,H,W) in [0, 1]; a few hundred images will do
 ):
-    "`model` with a start in which no layer's signal fades (LSUV: Mishkin and Matas 2015, Algorithm 1), its answers as bright as `xb`."
-    if not torch.is_tensor(xb) or xb.ndim != 4 or not len(xb) or not xb.isfinite().all(): raise ValueError('lsuv needs a batch of images, a tensor (N,C,H,W) of finite numbers')
-    if hasattr(model, 'size') and xb.shape[1:] != (model.channels, *model.size): raise ValueError(f'{type(model).__name__} takes images of {(model.channels, *model.size)}, not {tuple(xb.shape[1:])}')
+    """`model` with a start in which no layer's signal fades (LSUV: Mishkin and Matas 2015, Algorithm 1),
+    its answers as bright as `xb`."""
+    if not torch.is_tensor(xb) or xb.ndim != 4 or not len(xb) or not xb.isfinite().all():
+        raise ValueError('lsuv needs a batch of images, a tensor (N,C,H,W) of finite numbers')
+    if hasattr(model, 'size') and xb.shape[1:] != (model.channels, *model.size):
+        raise ValueError(f'{type(model).__name__} takes images of {(model.channels, *model.size)}, '
+                         f'not {tuple(xb.shape[1:])}')
     *inner, last = _layers(model)
     for m in (*inner, last): m.weight.copy_(nn.init.orthogonal_(torch.empty(m.weight.shape)))
     hooks = [m.register_forward_hook(_unit_variance) for m in (*inner, last)]
@@ -357,12 +404,15 @@ def lsuv(
         for h in hooks: h.remove()
     last.weight.mul_(.5)
     bright = torch.logit(xb.to(last.weight.device).mean((0, 2, 3)).clamp(.01, .99))
-    last.bias.mul_(.5).add_(bright.repeat_interleave(len(last.bias)//len(bright)))    # a channel may be four, before a `PixelShuffle`
+    # a channel may be four, before a `PixelShuffle`
+    last.bias.mul_(.5).add_(bright.repeat_interleave(len(last.bias)//len(bright)))
     return model
 
 def _unit_variance(m, inp, out):
-    "A forward hook that scales layer `m` until `out` has standard deviation 1 and, if there is a bias, each channel of it mean 0; the layers behind get it as it is then."
-    mean = out.mean([d for d in range(out.ndim) if d != 1], keepdim=True) if m.bias is not None else torch.zeros_like(out[:1])
+    """A forward hook that scales layer `m` until `out` has standard deviation 1 and, if there is a bias,
+    each channel of it mean 0; the layers behind get it as it is then."""
+    mean = (out.mean([d for d in range(out.ndim) if d != 1], keepdim=True)
+            if m.bias is not None else torch.zeros_like(out[:1]))
     std = (out - mean).std()
     if not std > 1e-6: std = torch.ones_like(std)                    # images that are all alike have no spread to go by
     m.weight.div_(std)
@@ -371,21 +421,26 @@ def _unit_variance(m, inp, out):
 
 # %% ../nbs/03_learner.ipynb #f0a6a570
 class Activations(ActivationStats):
-    "`ActivationStats` of the activation functions of a network: mean, spread, share within 0.05 of zero, histogram in [−1, 4]."
+    """`ActivationStats` of the activation functions of a network:
+    mean, spread, share within 0.05 of zero, histogram in [−1, 4]."""
     def before_fit(self):
         if _only_looks(self.learn): return                # somebody only looks, and what was noted stays
-        if self.modules is None: vars(self)['modules'] = [m for m in self.model.modules() if isinstance(m, (nn.ReLU, nn.SiLU, nn.Tanh, nn.Sigmoid))]
+        if self.modules is None:
+            vars(self)['modules'] = [m for m in self.model.modules()
+                                     if isinstance(m, (nn.ReLU, nn.SiLU, nn.Tanh, nn.Sigmoid))]
         super().before_fit()
 
     def hook(self, m, inp, out):
         out = out.float()
-        return dict(mean=out.mean().item(), std=out.std().item(), near_zero=(out.abs() < .05).float().mean().item(), hist=out.histc(40, -1, 4))
+        return dict(mean=out.mean().item(), std=out.std().item(),
+                    near_zero=(out.abs() < .05).float().mean().item(), hist=out.histc(40, -1, 4))
 
 def plot_activations(
     learn, # a Learner that was trained with an `Activations` among its callbacks
     figsize=(12, 3), # inches
 ):
-    "Mean, spread and share near zero of every activation through training; layers from the first (dark) to the last (light); returns the three axes."
+    """Mean, spread and share near zero of every activation through training;
+    layers from the first (dark) to the last (light); returns the three axes."""
     stats = learn.activations.stats
     fig, axs = plt.subplots(1, 3, figsize=figsize, layout='constrained')
     colors = plt.get_cmap('viridis')(np.linspace(0, .9, len(stats[0])))
@@ -393,7 +448,8 @@ def plot_activations(
         for i, c in enumerate(colors): ax.plot([s[i][what] for s in stats], color=c, lw=1)
         ax.set(title=title, xlabel='batches')
     axs[2].set_ylim(-.02, 1.02)
-    fig.colorbar(plt.cm.ScalarMappable(plt.Normalize(1, len(colors)), mpl.colors.ListedColormap(colors)), ax=axs[2], label='layer')
+    fig.colorbar(plt.cm.ScalarMappable(plt.Normalize(1, len(colors)), mpl.colors.ListedColormap(colors)),
+                 ax=axs[2], label='layer')
     return axs
 
 def plot_histograms(
@@ -401,10 +457,12 @@ def plot_histograms(
     ncols:int=4, # pictures in a row
     scale:float=2.6, # inches for the width of a picture
 ):
-    "The histogram of each activation's output, from −1 (bottom) to 4 (top), as it changes from batch (left) to batch (right), counts by their logarithm; returns the axes."
+    """The histogram of each activation's output, from −1 (bottom) to 4 (top),
+    as it changes from batch (left) to batch (right), counts by their logarithm; returns the axes."""
     cb = learn.activations
     n = len(cb.stats[0])
-    fig, axs = plt.subplots(-(-n//ncols), ncols, figsize=(ncols*scale, -(-n//ncols)*scale*.6), layout='constrained', squeeze=False)
+    fig, axs = plt.subplots(-(-n//ncols), ncols, figsize=(ncols*scale, -(-n//ncols)*scale*.6),
+                            layout='constrained', squeeze=False)
     for i, ax in enumerate(axs.flat):
         ax.axis('off')
         if i >= n: continue
@@ -414,21 +472,26 @@ def plot_histograms(
 
 # %% ../nbs/03_learner.ipynb #8655576e
 def _note_logits(m, inp, out):
-    if not torch.is_inference_mode_enabled(): m.logits, m.answer = inp[0], id(out)          # in inference nobody asks for a loss
+    if not torch.is_inference_mode_enabled():
+        m.logits, m.answer = inp[0], id(out)      # in inference nobody asks for a loss
 
 class BCEWithLogits:
-    "Binary cross-entropy of a network's answers and the images, computed from the numbers that go into its last sigmoid."
+    """Binary cross-entropy of a network's answers and the images,
+    computed from the numbers that go into its last sigmoid."""
     def __init__(self,
         model, # a network that ends in a sigmoid
     ):
         *_, last = model.modules()
-        if not isinstance(last, nn.Sigmoid): raise ValueError(f'{type(model).__name__} ends in a {type(last).__name__}; logits are what goes into a sigmoid')
+        if not isinstance(last, nn.Sigmoid):
+            raise ValueError(f'{type(model).__name__} ends in a {type(last).__name__}; '
+                             'logits are what goes into a sigmoid')
         self.last = last
         if _note_logits not in last._forward_hooks.values(): last.register_forward_hook(_note_logits)
 
     def __call__(self, pred, yb, reduction='mean'):
         logits, self.last.logits = getattr(self.last, 'logits', None), None
-        if logits is None or pred.dtype == logits.dtype and self.last.answer != id(pred): raise ValueError("this is not the network's last answer; each has its loss computed once, before the next")
+        if logits is None or pred.dtype == logits.dtype and self.last.answer != id(pred):
+            raise ValueError("this is not the network's last answer; each has its loss computed once, before the next")
         return F.binary_cross_entropy_with_logits(logits.float(), yb, reduction=reduction)
 
 # %% ../nbs/03_learner.ipynb #5aedc830
@@ -438,21 +501,26 @@ def plan(
     epochs:int=None, # passes over the images; default as many as make 3,000 batches, but 5 (8 for 'seed') where 8 or fewer do
     model:str='resnet', # for which network: 'resnet' (`ResNetAutoencoder`) or 'seed' (`Autoencoder`)
 ):
-    "How to train on `images`, by their number and size: a dict `n_latent`, `augment` (arguments of `Distort`, or None), `bs`, `epochs`, `lr` (the highest of one cycle), `wd` (weight decay)."
+    """How to train on `images`, by their number and size: a dict
+    `n_latent`, `augment` (arguments of `Distort`, or None), `bs`, `epochs`,
+    `lr` (the highest of one cycle), `wd` (weight decay)."""
     if model not in ('resnet', 'seed'): raise ValueError(f"the network is 'resnet' or 'seed', not {model!r}")
     if epochs is not None and epochs < 1: raise ValueError(f'a plan has at least one epoch, not {epochs}')
     n, bs, seed = len(images), min(128, max(16, len(images)//100)), model == 'seed'
     enough = -(-3000//max(n//bs, 1))
-    augment = dict(rotate=0, shear=0, scale=.05, shift=.03) if framed else dict(rotate=15, shear=.2, scale=.15, shift=.1)
+    augment = (dict(rotate=0, shear=0, scale=.05, shift=.03) if framed
+               else dict(rotate=15, shear=.2, scale=.15, shift=.1))
     colour, large = images.pixels.shape[1] > 1, math.prod(images.size) > 32*32
     if colour or (large and not framed): augment['plain'] = .25
-    return dict(n_latent=128 if seed else max(1, min(64, images.pixels[0].size//4)), augment=None if seed else augment, bs=bs,
+    return dict(n_latent=128 if seed else max(1, min(64, images.pixels[0].size//4)),
+                augment=None if seed else augment, bs=bs,
                 epochs=epochs or (enough if enough > 8 else 8 if seed else 5),
                 lr=.006*(bs/128)**.5, wd=min(.6, 23/n**.5))
 
 # %% ../nbs/03_learner.ipynb #5a4e0002
 class _Still(Callback):
-    "Keeps the encoder as it answers, also while the rest learns: BatchNorm in it takes no note of what it sees. And nothing is validated after each epoch."
+    """Keeps the encoder as it answers, also while the rest learns: BatchNorm in it takes no note of what it sees.
+    And nothing is validated after each epoch."""
     def before_train(self): self.model.encode.eval()
     def before_validate(self): raise CancelValidException
 
@@ -474,15 +542,20 @@ def sharpen(
     lr:float=None, # the highest learning rate of one cycle; default .003 for batches of 128, less for smaller ones, as in `plan`
     cbs=(), # fastai callbacks for this training, `Resume` say
 ):
-    """Train the decoder alone, on the images as they are, undistorted: the reproductions become sharper, and latents stay as they were, bit for bit.
-    Unless the images held back have a smaller loss then, all stays as it was. Returns a dict: `kept`; `error` and `error_before`, the losses of those held back."""
+    """Train the decoder alone, on the images as they are, undistorted:
+    the reproductions become sharper, and latents stay as they were, bit for bit.
+    Unless the images held back have a smaller loss then, all stays as it was.
+    Returns a dict: `kept`; `error` and `error_before`, the losses of those held back."""
     dl, model = learn.dls.train.new(augment=None, share=(0, 1)), learn.model
-    learns, old, res = [p for p in model.encode.parameters() if p.requires_grad], copy.deepcopy(model.state_dict()), dict(kept=False)
+    learns, old, res = ([p for p in model.encode.parameters() if p.requires_grad],
+                        copy.deepcopy(model.state_dict()), dict(kept=False))
     try:
         for p in learns: p.requires_grad_(False)
-        sharp = autoencoder_learner(DataLoaders(dl, learn.dls.valid, device=dl.device), model, loss_func=learn.loss_func, wd=learn.wd)
+        sharp = autoencoder_learner(DataLoaders(dl, learn.dls.valid, device=dl.device), model,
+                                    loss_func=learn.loss_func, wd=learn.wd)
         was = _loss_held_back(sharp)
-        with sharp.no_bar(), sharp.no_logging(): sharp.fit_one_cycle(epochs or _epochs(dl, 2), lr or .003*(dl.bs/128)**.5, cbs=[_Still(), *L(cbs)])
+        with sharp.no_bar(), sharp.no_logging():
+            sharp.fit_one_cycle(epochs or _epochs(dl, 2), lr or .003*(dl.bs/128)**.5, cbs=[_Still(), *L(cbs)])
         now = _loss_held_back(sharp)
         res = dict(kept=now < was, error=now, error_before=was)
         return res
@@ -495,22 +568,27 @@ def _csv_text(table):
     "The data frame `table` as the text of a CSV file; a name may hold anything, also an end of line."
     text = table.to_csv(index=False, lineterminator='\n')
     if '\r' not in text: return text
-    return text[:text.index('\n') + 1] + table.to_csv(index=False, header=False, lineterminator='\n', quoting=csv.QUOTE_NONNUMERIC)        # of itself Python quotes no \r before 3.13
+    # of itself Python quotes no \r before 3.13
+    return text[:text.index('\n') + 1] + table.to_csv(
+        index=False, header=False, lineterminator='\n', quoting=csv.QUOTE_NONNUMERIC)
 
 def write_whole(
     path, # where to
     data, # bytes or str, or a generator of pieces
 ):
-    "Write `data` to `path` in one step, and return the path: after a crash there is the old file or the new one, never a part."
+    """Write `data` to `path` in one step, and return the path:
+    after a crash there is the old file or the new one, never a part."""
     path = Path(path)
-    part = path.with_name(f'.{path.name}.{os.getpid()}{secrets.randbits(32):010}.part')            # of this process, on this machine
+    # of this process, on this machine
+    part = path.with_name(f'.{path.name}.{os.getpid()}{secrets.randbits(32):010}.part')
     try:
         with open(part, 'wb') as f:
             for x in data if isgenerator(data) else [data]: f.write(x.encode() if isinstance(x, str) else x)
             f.flush()
             os.fsync(f.fileno())
         os.replace(part, path)
-    except OSError as e: raise OSError(e.errno, e.strerror, str(path)) if e.errno and e.filename in (None, str(part)) else e from None
+    except OSError as e:
+        raise OSError(e.errno, e.strerror, str(path)) if e.errno and e.filename in (None, str(part)) else e from None
     finally:
         with suppress(OSError): part.unlink()
     with suppress(OSError):                              # not every system can be told to keep the new name as well
@@ -536,20 +614,24 @@ def sweep(
     *folders, # in which nobody is writing now
 ):
     "Delete the half-written files that processes have left which were killed in `write_whole`."
-    for part in (p for folder in folders for p in Path(folder).glob('.*.part') if re.search(r'\.\d+\.part$', p.name)): part.unlink(missing_ok=True)
+    for part in (p for folder in folders for p in Path(folder).glob('.*.part') if re.search(r'\.\d+\.part$', p.name)):
+        part.unlink(missing_ok=True)
 
 # %% ../nbs/03_learner.ipynb #883d6c98
 def _needs(who, what, module, extra):
-    "The `module` of the optional package `what`; if it is missing, an error that says that `who` needs it and which `extra` of ours brings it."
+    """The `module` of the optional package `what`;
+    if it is missing, an error that says that `who` needs it and which `extra` of ours brings it."""
     try: return import_module(module)
-    except ImportError as e: raise ModuleNotFoundError(f"{who} needs {what}: pip install 'cae[{extra}]'", name=module) from e
+    except ImportError as e:
+        raise ModuleNotFoundError(f"{who} needs {what}: pip install 'cae[{extra}]'", name=module) from e
 
 # %% ../nbs/03_learner.ipynb #6673b19d
 _architectures = {      # name → class and its arguments, each also an attribute
     'Autoencoder': (Autoencoder, ['n_latent']),
     'ResNetAutoencoder': (ResNetAutoencoder, ['size', 'channels', 'n_latent', 'widths', 'n_blocks', 'norm'])}
 
-def _without_ending(path): return Path(path).with_suffix('') if Path(path).suffix in ('.safetensors', '.json') else Path(path)
+def _without_ending(path):
+    return Path(path).with_suffix('') if Path(path).suffix in ('.safetensors', '.json') else Path(path)
 
 def _beside(path, suffix): return Path(path).with_name(Path(path).name + suffix)
 
@@ -561,40 +643,53 @@ def save(
     model, # a network of `cae.models`; of a `Learner`, its `.model`
     path, # `path.safetensors` and `path.json` are written; either ending may be given
 ):
-    "Keep `model` as safetensors and JSON, and return the path of the first; a `ValueError` for a foreign architecture, or one of ours with layers put in by hand."
+    """Keep `model` as safetensors and JSON, and return the path of the first;
+    a `ValueError` for a foreign architecture, or one of ours with layers put in by hand."""
     path = _without_ending(path)
     name = type(model).__name__
-    if name not in _architectures: raise ValueError(f'{name} is no architecture of this package: {", ".join(_architectures)}')
+    if name not in _architectures:
+        raise ValueError(f'{name} is no architecture of this package: {", ".join(_architectures)}')
     kind, known = _architectures[name]
     arguments = {k: getattr(model, k) for k in known}
-    if not _as_made(model, kind, **arguments): raise ValueError(f'this {name} has layers that its arguments do not make, and `load` would give another network; `torch.save(model.state_dict(), …)` keeps the weights')
+    if not _as_made(model, kind, **arguments):
+        raise ValueError(f'this {name} has layers that its arguments do not make, and `load` would give another '
+                         'network; `torch.save(model.state_dict(), …)` keeps the weights')
     weights = _weights(model)
     about = dict(format='cae model', written_by=version('cae'), torch=torch.__version__, architecture=name,
                  arguments=arguments, sha256=hashlib.sha256(weights).hexdigest())
     write_whole(_beside(path, '.json'), json.dumps(about, indent=2) + '\n')
     return write_whole(_beside(path, '.safetensors'), weights)
 
-_about_model = dict(type='object', required=['format', 'written_by', 'torch', 'architecture', 'arguments', 'sha256'], properties=dict(
-    format=dict(const='cae model'), written_by=dict(type='string'), torch=dict(type='string'), architecture=dict(type='string'),
-    arguments=dict(type='object', properties=dict(
-        size=dict(type=['integer', 'array'], items=dict(type='integer'), minItems=2, maxItems=2), channels=dict(enum=[1, 3, 4]), n_latent=dict(type='integer', minimum=1),
-        widths=dict(type='array', items=dict(type='integer', minimum=1, maximum=2**16)), n_blocks=dict(type='integer', minimum=0, maximum=1000), norm=dict(type='boolean'))),
-    sha256=dict(type='string', pattern='^[0-9a-f]{64}$')))
+_about_model = dict(
+    type='object', required=['format', 'written_by', 'torch', 'architecture', 'arguments', 'sha256'],
+    properties=dict(
+        format=dict(const='cae model'), written_by=dict(type='string'),
+        torch=dict(type='string'), architecture=dict(type='string'),
+        arguments=dict(type='object', properties=dict(
+            size=dict(type=['integer', 'array'], items=dict(type='integer'), minItems=2, maxItems=2),
+            channels=dict(enum=[1, 3, 4]), n_latent=dict(type='integer', minimum=1),
+            widths=dict(type='array', items=dict(type='integer', minimum=1, maximum=2**16)),
+            n_blocks=dict(type='integer', minimum=0, maximum=1000), norm=dict(type='boolean'))),
+        sha256=dict(type='string', pattern='^[0-9a-f]{64}$')))
 
 @cache
 def _validator():
-    "JSON Schema but for 2.0, which by the standard is an integer too: Python cannot count to it. Imported late, since that takes a second."
+    """JSON Schema but for 2.0, which by the standard is an integer too: Python cannot count to it.
+    Imported late, since that takes a second."""
     from jsonschema import Draft202012Validator as V
     from jsonschema.validators import extend
     return extend(V, type_checker=V.TYPE_CHECKER.redefine('integer', lambda _, x: type(x) is int))
 
 def _checked(res, path, schema, what):
-    "`res`, which was read from the file at `path`, if it is as `schema` says; otherwise a `ValueError` names the first thing that is not."
+    """`res`, which was read from the file at `path`, if it is as `schema` says;
+    otherwise a `ValueError` names the first thing that is not."""
     wrong = next(_validator()(schema).iter_errors(res), None)
     if wrong is None: return res
     said = wrong.message if len(wrong.message) < 200 else wrong.message[:99] + ' … ' + wrong.message[-99:]
-    by = f'; version {res["written_by"]} wrote it, this is {version("cae")}' if isinstance(res, dict) and isinstance(res.get('written_by'), str) else ''
-    raise ValueError(f'{path}: does not describe {what}: {".".join(map(str, wrong.path)) or "it"}: {" ".join(said.split())}{by}')
+    by = (f'; version {res["written_by"]} wrote it, this is {version("cae")}'
+          if isinstance(res, dict) and isinstance(res.get('written_by'), str) else '')
+    raise ValueError(f'{path}: does not describe {what}: '
+                     f'{".".join(map(str, wrong.path)) or "it"}: {" ".join(said.split())}{by}')
 
 def read_json(
     path, # of the file
@@ -607,9 +702,11 @@ def read_json(
     return _checked(res, path, schema, what)
 
 def _read_noted(path, kind, key, schema, what):
-    "The JSON under `key` in the header of a safetensors file, as for `read_json`, and the file's arrays by name; `kind` is 'np' or 'pt'."
+    """The JSON under `key` in the header of a safetensors file, as for `read_json`, and the file's arrays by name;
+    `kind` is 'np' or 'pt'."""
     try:
-        with safe_open(path, kind) as f: about, arrays = json.loads((f.metadata() or {})[key]), {k: f.get_tensor(k) for k in f.keys()}
+        with safe_open(path, kind) as f:
+            about, arrays = json.loads((f.metadata() or {})[key]), {k: f.get_tensor(k) for k in f.keys()}
     except (SafetensorError, KeyError, ValueError, RecursionError): raise ValueError(f'{path}: not {what}') from None
     return _checked(about, path, schema, what), arrays
 
@@ -617,9 +714,13 @@ def _read_about(path):
     "The JSON at `path`, if it describes a model that this version can build."
     about = read_json(path, _about_model, 'a cae model')
     name = about['architecture']
-    if name not in _architectures: raise ValueError(f'{path}: version {about["written_by"]} wrote a {name}, which version {version("cae")} does not know')
+    if name not in _architectures:
+        raise ValueError(f'{path}: version {about["written_by"]} wrote a {name}, '
+                         f'which version {version("cae")} does not know')
     extra = set(about['arguments']) - set(_architectures[name][1])
-    if extra: raise ValueError(f'{path}: version {about["written_by"]} wrote a {name} with {min(extra)!r}, which version {version("cae")} does not know')
+    if extra:
+        raise ValueError(f'{path}: version {about["written_by"]} wrote a {name} with {min(extra)!r}, '
+                         f'which version {version("cae")} does not know')
     return about
 
 def load(
@@ -631,11 +732,15 @@ def load(
         if not f.exists(): raise ValueError(f'{f}: there is no such file')
     about, weights = _read_about(_beside(path, '.json')), _beside(path, '.safetensors').read_bytes()
     if hashlib.sha256(weights).hexdigest() != about['sha256']:
-        raise ValueError(f'{_beside(path, ".safetensors")}: not the weights that {_beside(path, ".json").name} describes (the SHA-256 differs)')
+        raise ValueError(f'{_beside(path, ".safetensors")}: not the weights that '
+                         f'{_beside(path, ".json").name} describes (the SHA-256 differs)')
     try:
-        with torch.device('meta'): model = _architectures[about['architecture']][0](**about['arguments'])     # takes no memory, whatever is asked for
+        with torch.device('meta'):      # takes no memory, whatever is asked for
+            model = _architectures[about['architecture']][0](**about['arguments'])
         model.load_state_dict(_read_tensors(weights), assign=True)
-    except (SafetensorError, RuntimeError, TypeError, ValueError) as e: raise ValueError(f'{path}: JSON and weights do not fit each other ({" ".join(str(e).split())[:200]})') from None
+    except (SafetensorError, RuntimeError, TypeError, ValueError) as e:
+        raise ValueError(f'{path}: JSON and weights do not fit each other '
+                         f'({" ".join(str(e).split())[:200]})') from None
     return model.eval()
 
 # %% ../nbs/03_learner.ipynb #762d2c37
@@ -644,15 +749,18 @@ def _optimizer_tensors(opt):
     return {f'opt.{i}.{k}': torch.as_tensor(v) for i, s in opt.opt.state_dict()['state'].items() for k, v in s.items()}
 
 def _set_optimizer(opt, tensors):
-    "Give the optimizer back what `_optimizer_tensors` took, each tensor laid out in memory like its weight: a fused optimizer relies on that."
+    """Give the optimizer back what `_optimizer_tensors` took, each tensor laid out in memory like its weight:
+    a fused optimizer relies on that."""
     state, weights = {}, [p for g in opt.opt.param_groups for p in g['params']]
     for name, v in tensors.items():
         if name.startswith('opt.'):
             _, i, k = name.split('.')
             p = weights[int(i)]
-            if v.shape not in (p.shape, ()): raise ValueError(f'{name} is of shape {tuple(v.shape)}, not {tuple(p.shape)}')
+            if v.shape not in (p.shape, ()):
+                raise ValueError(f'{name} is of shape {tuple(v.shape)}, not {tuple(p.shape)}')
             state.setdefault(int(i), {})[k] = torch.empty_like(p).copy_(v) if v.shape == p.shape else v
-    if len({frozenset(s) for s in state.values()}) > 1: raise ValueError('the optimizer knows other things of one weight than of another')
+    if len({frozenset(s) for s in state.values()}) > 1:
+        raise ValueError('the optimizer knows other things of one weight than of another')
     opt.opt.load_state_dict(opt.opt.state_dict() | dict(state=state))
 
 def _generators(dl):
@@ -661,7 +769,8 @@ def _generators(dl):
 
 def _learnt(learn):
     "What learning changes: the weights, and where the generators of batches stand; tensors by name."
-    known = {f'model.{k}': v for k, v in get_model(learn.model).state_dict().items()} | {f'random.{k}': g.get_state() for k, g in _generators(learn.dls.train).items()}
+    known = ({f'model.{k}': v for k, v in get_model(learn.model).state_dict().items()}
+             | {f'random.{k}': g.get_state() for k, g in _generators(learn.dls.train).items()})
     return {k: v.detach().cpu().contiguous().clone() for k, v in known.items()}
 
 def _set_learnt(learn, tensors):
@@ -673,7 +782,9 @@ _about_training = dict(type='object', required=['format', 'done'], properties=di
     format=dict(const='cae training'), written_by=dict(type='string'), done=dict(type='integer', minimum=1)))
 
 class Resume(Callback):
-    "Keeps the whole state of a training at `path` after each epoch, at most once in `every` seconds, and takes it up again when training begins; a `ValueError` if the state is of other images, another network, other epochs or batches."
+    """Keeps the whole state of a training at `path` after each epoch, at most once in `every` seconds,
+    and takes it up again when training begins;
+    a `ValueError` if the state is of other images, another network, other epochs or batches."""
     order = 60                                                    # after the `Recorder`, whose losses are kept too
     def __init__(self,
         path, # of the file, made at the first epoch's end
@@ -686,8 +797,12 @@ class Resume(Callback):
 
     def before_fit(self):
         if self.idle(): return
-        if not isinstance(self.opt, OptimWrapper): raise ValueError(f"Resume keeps PyTorch's optimizers, which fastai wraps in an OptimWrapper, and no {type(self.opt).__name__}")
-        if not self.path.parent.is_dir() or self.path.is_dir(): raise ValueError(f'{self.path}: is a folder, or in one that is not there; the state of a training needs a file')
+        if not isinstance(self.opt, OptimWrapper):
+            raise ValueError("Resume keeps PyTorch's optimizers, which fastai wraps in an OptimWrapper, "
+                             f"and no {type(self.opt).__name__}")
+        if not self.path.parent.is_dir() or self.path.is_dir():
+            raise ValueError(f'{self.path}: is a folder, or in one that is not there; '
+                             'the state of a training needs a file')
         self.last = time.monotonic()
         if self.path.exists(): self._take_up()
 
@@ -696,22 +811,27 @@ class Resume(Callback):
         over = self.epoch + 1 == self.n_epoch
         if over: vars(self.learn).setdefault('finished', set()).add(self.path.resolve())
         if rank_distrib() or not over and time.monotonic() - self.last < self.every: return
-        write_whole(self.path, _tensor_bytes(self._tensors(), dict(training=json.dumps(self._training() | dict(written_by=version('cae'), done=self.epoch + 1)))))
+        write_whole(self.path, _tensor_bytes(self._tensors(), dict(training=json.dumps(
+            self._training() | dict(written_by=version('cae'), done=self.epoch + 1)))))
         self.last = time.monotonic()
 
     def _training(self):
-        "What has to be the same for a training to be the same; of images and weights their marks. (Learning rates are not asked.)"
+        """What has to be the same for a training to be the same; of images and weights their marks.
+        (Learning rates are not asked.)"""
         dl, mark = self.dls.train, lambda *parts: hashlib.sha256(b''.join(parts)).hexdigest()[:12]
         i = np.asarray(dl.dataset)
         some = dl.pixels[torch.as_tensor(i[_evenly(len(i), 64)])].cpu().numpy()
         shapes = repr([(k, *v.shape) for k, v in get_model(self.model).state_dict().items()])
-        return dict(format='cae training', epochs=self.n_epoch, batches=len(dl), bs=dl.bs, images=mark(i.tobytes(), some.tobytes()), network=mark(shapes.encode()))
+        return dict(format='cae training', epochs=self.n_epoch, batches=len(dl), bs=dl.bs,
+                    images=mark(i.tobytes(), some.tobytes()), network=mark(shapes.encode()))
 
     def _tensors(self):
         rec = self.recorder
         known = _optimizer_tensors(self.opt) | dict(
-            losses=torch.stack(rec.losses).float(), lrs=torch.tensor(rec.lrs, dtype=torch.float64), iters=torch.tensor(rec.iters), smooth=rec.smooth_loss.val,
-            values=torch.tensor([[*map(float, v)] for v in rec.values], dtype=torch.float64), random=torch.get_rng_state())
+            losses=torch.stack(rec.losses).float(), lrs=torch.tensor(rec.lrs, dtype=torch.float64),
+            iters=torch.tensor(rec.iters), smooth=rec.smooth_loss.val,
+            values=torch.tensor([[*map(float, v)] for v in rec.values], dtype=torch.float64),
+            random=torch.get_rng_state())
         return _learnt(self.learn) | {k: v.detach().cpu().contiguous().clone() for k, v in known.items()}
 
     def _read(self):
@@ -725,10 +845,12 @@ class Resume(Callback):
         t, done = self._read()
         try: self._set(t)
         except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as e:
-            raise ValueError(f'{self.path}: not the whole state of a training ({" ".join(str(e).split())[:200]})') from None
+            raise ValueError(f'{self.path}: not the whole state of a training '
+                             f'({" ".join(str(e).split())[:200]})') from None
         self.learn.first_epoch = done
         if done == self.n_epoch and self.path.resolve() in getattr(self.learn, 'finished', ()):
-            warnings.warn(f'{self.path}: this Learner has finished that training, and learns nothing more by it; another training needs a file of its own')
+            warnings.warn(f'{self.path}: this Learner has finished that training, and learns nothing more by it; '
+                          'another training needs a file of its own')
 
     def _set(self, t):
         "Give `learn` back what `_tensors` took."
@@ -736,5 +858,6 @@ class Resume(Callback):
         _set_optimizer(self.opt, t)
         torch.set_rng_state(t['random'])
         rec, self.learn.train_iter = self.recorder, len(t['losses'])
-        rec.losses, rec.lrs, rec.iters, rec.values = list(t['losses']), t['lrs'].tolist(), t['iters'].tolist(), [L(v) for v in t['values'].tolist()]
+        rec.losses, rec.lrs, rec.iters, rec.values = (
+            list(t['losses']), t['lrs'].tolist(), t['iters'].tolist(), [L(v) for v in t['values'].tolist()])
         rec.smooth_loss.val, rec.smooth_loss.count = t['smooth'], len(rec.losses)

@@ -22,7 +22,9 @@ from fastcore.basics import noop, patch
 def _share(dl, device):
     "The loader `dl` on this process's `device`, told which part of each batch falls to it."
     n = max(1, num_distrib())
-    if dl.drop_last and dl.bs % n: raise ValueError(f'a batch of {dl.bs} images cannot be shared by {n} processes: choose a multiple of {n} for bs')
+    if dl.drop_last and dl.bs % n:
+        raise ValueError(f'a batch of {dl.bs} images cannot be shared by {n} processes: '
+                         f'choose a multiple of {n} for bs')
     if torch.device(dl.device) != device: dl.to(device)
     dl.share = rank_distrib(), n
     return dl
@@ -33,7 +35,8 @@ def distrib_ctx(self:AutoencoderLearner,
     in_notebook=False, # makes no difference here: Accelerate finds out how it was started, and on what
     **kwargs, # for Accelerate's `Accelerator`
 ):
-    "A context in which the Learner shares its batches with the other processes that were launched; alone, it is as ever. Needs Accelerate (`cae[machines]`)."
+    """A context in which the Learner shares its batches with the other processes that were launched;
+    alone, it is as ever. Needs Accelerate (`cae[machines]`)."""
     _needs('learning in several processes', 'Accelerate', 'accelerate', 'machines')
     import fastai.distributed                           # gives every Learner its `distrib_ctx`
     return Learner.distrib_ctx(self, sync_bn, **kwargs)
@@ -68,7 +71,8 @@ def vectorize_shared(
     bs:int=1024, # images in a batch
     progress=noop, # wraps the files of this process, as `tqdm` does; default nothing is shown
 ):
-    "`vectorize_to` by all processes that were launched together, each some of the files; the `Vectors`, if all are there."
+    """`vectorize_to` by all processes that were launched together, each some of the files;
+    the `Vectors`, if all are there."""
     mine = range(rank_distrib(), -(-len(images)//part), max(1, num_distrib()))
     vectorize_to(model, images, folder, part, mine, bs, progress)
     distrib_barrier()
@@ -94,15 +98,18 @@ def vectorize_cluster(
     bs:int=1024, # images in a batch
     progress=noop, # wraps the files as they are finished, as `tqdm` does; default nothing is shown
 ):
-    "`vectorize_to` by the workers of a Dask cluster; the work of one that is lost is given to another. The `Vectors` are returned. Needs Dask (`cae[cluster]`)."
+    """`vectorize_to` by the workers of a Dask cluster; the work of one that is lost is given to another.
+    The `Vectors` are returned. Needs Dask (`cae[cluster]`)."""
     as_completed = _needs('vectorizing by a cluster', 'Dask', 'dask.distributed', 'cluster').as_completed
     collection = open_images(images)
     vectorize_to(load(model), collection, folder, part, [], bs)     # refuses a folder of other vectors
-    mark = (Path(folder)/'_vectors.json').read_text()               # whose they are: what a worker has from an older run may have lain at the same paths
+    # whose they are: what a worker has from an older run may have lain at the same paths
+    mark = (Path(folder)/'_vectors.json').read_text()
     count = -(-len(collection)//part)
     for k in range(count): _check_part(collection, folder, part, k)
     waiting = [k for k in range(count) if not _part_path(folder, k).exists()]
-    jobs = client.map(_vectorize_part, waiting, model=str(model), images=str(images), mark=mark, folder=str(folder), part=part, bs=bs, pure=False)
+    jobs = client.map(_vectorize_part, waiting, model=str(model), images=str(images), mark=mark,
+                      folder=str(folder), part=part, bs=bs, pure=False)
     done = as_completed(jobs)
     for _ in progress(waiting): next(done).result()
     sweep(folder)

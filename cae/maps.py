@@ -27,13 +27,15 @@ class Map:
     def __init__(self,
         embedding, # openTSNE's `TSNEEmbedding`
     ):
-        embedding -= (embedding.max(0) + embedding.min(0))/2     # openTSNE does this before it places new points, so do it now
+        # openTSNE does this before it places new points, so do it now
+        embedding -= (embedding.max(0) + embedding.min(0))/2
         embedding.gradient_descent_params['callbacks'] = None    # the progress bar was for fitting
         self.embedding, self.xy = embedding, np.asarray(embedding, dtype=np.float32)
 
     def __len__(self): return len(self.xy)
     def __repr__(self): return f'{type(self).__name__}: {len(self):,} points'
-    def __deepcopy__(self, memo):                                # openTSNE's embedding loses what it knows in a deep copy; nothing here changes it, so both can have it
+    # openTSNE's embedding loses what it knows in a deep copy; nothing here changes it, so both can have it
+    def __deepcopy__(self, memo):
         res = copy.copy(self)
         res.xy = self.xy.copy()
         return res
@@ -49,8 +51,10 @@ class Map:
         n_iter:int=100, # for so many steps
         progress=noop, # wraps the steps, as `tqdm` does; default nothing is shown
     ):
-        "Where the points go when attraction grows (Böhm and others 2022): float32 (N,2). The map itself stays as it is."
-        with _steps(progress, n_iter) as how: pulled = self.embedding.optimize(n_iter, exaggeration=exaggeration, momentum=.8, **how)
+        """Where the points go when attraction grows (Böhm and others 2022): float32 (N,2).
+        The map itself stays as it is."""
+        with _steps(progress, n_iter) as how:
+            pulled = self.embedding.optimize(n_iter, exaggeration=exaggeration, momentum=.8, **how)
         return np.asarray(pulled, dtype=np.float32)
 
     def affinities(self):
@@ -59,7 +63,9 @@ class Map:
 
 def _finite(xy):
     "`xy`, unless some of it is NaN or infinite: a `ValueError`."
-    if not np.isfinite(xy).all(): raise ValueError('some points of the map are NaN or infinite: the latents are too far from each other, or it began so')
+    if not np.isfinite(xy).all():
+        raise ValueError('some points of the map are NaN or infinite: '
+                         'the latents are too far from each other, or it began so')
     return xy
 
 def _rows_to_one(p): return (sp.diags(1/np.asarray(p.sum(1)).ravel()) @ p).tocsr()
@@ -68,14 +74,18 @@ def _check(latents, least):
     "`latents` as an array (N,n_latent) of at least `least` rows without NaN, or a `ValueError`."
     latents = _as_numpy(latents)
     if latents.dtype.kind in 'bui': latents = latents.astype(np.float32)        # small integers overflow
-    if latents.ndim != 2 or not latents.shape[1]: raise ValueError(f'latents have the shape (N, n_latent), not {latents.shape}')
+    if latents.ndim != 2 or not latents.shape[1]:
+        raise ValueError(f'latents have the shape (N, n_latent), not {latents.shape}')
     if len(latents) < least: raise ValueError(f'a map needs at least {least} images; there are {len(latents)}')
     bad = np.flatnonzero(~np.isfinite(latents).all(1))
-    if len(bad): raise ValueError(f'{len(bad)} of {len(latents)} latents have NaN or infinite numbers, the first is number {bad[0]}')
+    if len(bad):
+        raise ValueError(f'{len(bad)} of {len(latents)} latents have NaN or infinite numbers, '
+                         f'the first is number {bad[0]}')
     return latents
 
 def _teller(progress, total):
-    "A function to be told how many of `total` parts are done by now; it goes on so far in what `progress` makes of them."
+    """A function to be told how many of `total` parts are done by now;
+    it goes on so far in what `progress` makes of them."""
     bar, told = iter(progress(range(total))), -1
     def tell(done):
         nonlocal told
@@ -87,7 +97,8 @@ def _teller(progress, total):
 
 @contextmanager
 def _steps(progress, n, before=0):
-    "What to hand to openTSNE so that `progress` goes through its `n` steps, and before them through what lasts as long as `before` of them."
+    """What to hand to openTSNE so that `progress` goes through its `n` steps,
+    and before them through what lasts as long as `before` of them."""
     tell, seen = _teller(progress, before + n), [0, 0]   # steps of earlier phases, and of this one
     def step(i, error, embedding):
         if i < seen[1]: seen[0] += seen[1]
@@ -118,10 +129,13 @@ def _neighbours(n):
 def _beginning(latents, seed):
     "Where openTSNE's points begin: 'pca', by its own hand, or what takes its place where that cannot work."
     spread, far = np.ptp(latents, axis=0).max(), max(latents.max(), -latents.min())
-    if spread <= 1e-6*far: return 'random'                                       # all alike, but for the last digit perhaps: no direction to begin with
-    if latents.shape[1] > 1 and spread >= max(.01*far, 1e-9): return 'pca'       # neither far away nor tiny, where float32 would lose the differences
+    # all alike, but for the last digit perhaps: no direction to begin with
+    if spread <= 1e-6*far: return 'random'
+    # neither far away nor tiny, where float32 would lose the differences
+    if latents.shape[1] > 1 and spread >= max(.01*far, 1e-9): return 'pca'
     x = (latents - latents.mean(0, dtype=float))/spread
-    return pca(x, random_state=seed) if x.shape[1] > 1 else np.column_stack([x/x.std(), np.random.default_rng(seed).normal(size=len(x))])*1e-4
+    return (pca(x, random_state=seed) if x.shape[1] > 1
+            else np.column_stack([x/x.std(), np.random.default_rng(seed).normal(size=len(x))])*1e-4)
 
 def fit_map(
     latents, # (N,n_latent), or any other vectors, N at least 10
@@ -134,21 +148,29 @@ def fit_map(
     n_jobs:int=-1, # threads of openTSNE; default one for each core
     method:str=None, # 'opentsne' (CPU), or 'torchdr' (on the GPU if there is one; InfoTSNE, Damrich and others 2023, as a `NearestMap`); default as `map_method` says
 ):
-    "The t-SNE `Map` of `latents` (van der Maaten and Hinton 2008); on the CPU the same seed and machine give the same map."
-    latents, progress = _check(latents, 10), partial(progress_bar, leave=False) if progress is True else progress or noop
-    method, perplexity = method or map_method(len(latents)), min(perplexity or _neighbours(len(latents)), (len(latents) - 1)/3)
-    if start is not None and np.shape(start) != (len(latents), 2): raise ValueError(f'{len(latents)} latents cannot start at {np.shape(start)}')
+    """The t-SNE `Map` of `latents` (van der Maaten and Hinton 2008);
+    on the CPU the same seed and machine give the same map."""
+    latents, progress = (_check(latents, 10),
+                         partial(progress_bar, leave=False) if progress is True else progress or noop)
+    method, perplexity = (method or map_method(len(latents)),
+                          min(perplexity or _neighbours(len(latents)), (len(latents) - 1)/3))
+    if start is not None and np.shape(start) != (len(latents), 2):
+        raise ValueError(f'{len(latents)} latents cannot start at {np.shape(start)}')
     if method == 'torchdr': return _fit_torchdr(latents, seed, perplexity, n_iter, exaggeration, progress, start)
     if method != 'opentsne': raise ValueError(f"method is 'opentsne' or 'torchdr', not {method!r}")
     early = 100 if start is None else 0
     first = np.array(start, dtype=float) if start is not None else _beginning(latents, seed)
-    with _steps(progress, early + n_iter, before=min(100, len(latents)//100)) as told, nullcontext() if start is None else _unwarned():       # to look up neighbours takes about so many
-        tsne = TSNE(perplexity=perplexity, early_exaggeration_iter=early, n_iter=n_iter, neighbors='exact' if len(latents) <= 100_000 else 'auto',
-                    exaggeration=exaggeration, random_state=seed, n_jobs=n_jobs, initialization=first, **told)
+    # to look up neighbours takes about so many
+    with (_steps(progress, early + n_iter, before=min(100, len(latents)//100)) as told,
+          nullcontext() if start is None else _unwarned()):
+        tsne = TSNE(perplexity=perplexity, early_exaggeration_iter=early, n_iter=n_iter,
+                    neighbors='exact' if len(latents) <= 100_000 else 'auto', exaggeration=exaggeration,
+                    random_state=seed, n_jobs=n_jobs, initialization=first, **told)
         return Map(_finite(tsne.fit(latents)))
 
 # %% ../nbs/05_maps.ipynb #dccb0f3a
-group_colors = ['#332288', '#cc6677', '#117733', '#88ccee', '#ee7733', '#882255', '#44aa99', '#ddcc77', '#999933', '#aa4499']
+group_colors = ['#332288', '#cc6677', '#117733', '#88ccee', '#ee7733',
+                '#882255', '#44aa99', '#ddcc77', '#999933', '#aa4499']
 none_color = '#c9c9c9'
 
 def group_color(
@@ -160,7 +182,8 @@ def group_color(
     return mpl.colors.to_hex(.6*np.array(mpl.colors.to_rgb(color)) + .4) if light else color
 
 def _called(group, names):
-    "What `group` is called, by a list or a dict of names: its number, if a dict has none for it, or there are none at all."
+    """What `group` is called, by a list or a dict of names:
+    its number, if a dict has none for it, or there are none at all."""
     if names is None or group < 0: return group
     if isinstance(names, dict): return names.get(group, group)
     if group >= len(names): raise ValueError(f'there are {len(names)} names, and none for the group {group}')
@@ -175,7 +198,8 @@ def _heart(xy, bins=24):
     return xy[((xy - middle)**2).sum(1).argmin()]
 
 def _apart(spots, least, rounds=100):
-    "`spots` (K,2) moved as little as needed until no two names are nearer than `least` (width, height), or (K,K,2) for each pair."
+    """`spots` (K,2) moved as little as needed until no two names are nearer than `least` (width, height),
+    or (K,K,2) for each pair."""
     spots = np.array(spots, dtype=float)
     for _ in range(rounds):
         d = spots[:, None] - spots[None]
@@ -207,8 +231,10 @@ def plot_map(
     if ax is None: ax = plt.subplots(figsize=(8, 8))[1]
     present = np.unique(labels)
     palette = mpl.colors.to_rgba_array([group_color(l) for l in present])
-    ax.scatter(*xy.T, c=palette[np.searchsorted(present, labels)], s=size or np.clip(5e4/len(xy), 1.2, 12)*max(1, 1000/len(xy))**.5, lw=0, alpha=.75, rasterized=True)
-    ax.set_aspect('equal', anchor='N')                                         # maps side by side have their titles at one height
+    ax.scatter(*xy.T, c=palette[np.searchsorted(present, labels)],
+               s=size or np.clip(5e4/len(xy), 1.2, 12)*max(1, 1000/len(xy))**.5,
+               lw=0, alpha=.75, rasterized=True)
+    ax.set_aspect('equal', anchor='N')    # maps side by side have their titles at one height
     ax.axis('off')
     _write_names(ax, xy, labels, [l for l in present if l >= 0], names)
     if title: ax.set_title(title)
@@ -225,7 +251,8 @@ def _room(ax, texts, font):
 def _write_names(ax, xy, labels, groups, names):
     "Write each group's name at its heart, in its colour with a white rim, no two over each other."
     if not groups: return
-    texts, font = [str(_called(l, names)) for l in groups], mpl.font_manager.FontProperties(size=16 if len(xy) >= 1000 else 11, weight='bold')
+    texts, font = ([str(_called(l, names)) for l in groups],
+                   mpl.font_manager.FontProperties(size=16 if len(xy) >= 1000 else 11, weight='bold'))
     room = _room(ax, texts, font)
     least = (room[:, None] + room)/2
     for l, text, spot in zip(groups, texts, _apart([_heart(xy[labels == l]) for l in groups], least)):
@@ -235,7 +262,8 @@ def _write_names(ax, xy, labels, groups, names):
 
 # %% ../nbs/05_maps.ipynb #ed04624b
 class NearestMap(Map):
-    "A map drawn by whatever means: a new point is placed at the median of where its `n` nearest among the `latents` that made the map lie."
+    """A map drawn by whatever means: a new point is placed at the median
+    of where its `n` nearest among the `latents` that made the map lie."""
     def __init__(self,
         latents, # that made the map, (N,n_latent)
         xy, # where each lies, (N,2); `.xy` has them moved to have their middle at 0
@@ -243,7 +271,8 @@ class NearestMap(Map):
         method:str=None, # that `pulled` uses, as for `fit_map`
     ):
         xy, latents = _finite(np.asarray(xy, dtype=np.float32)), _check(latents, 1)
-        if xy.shape != (len(latents), 2): raise ValueError(f'{len(latents)} latents need places of the shape ({len(latents)}, 2), not {xy.shape}')
+        if xy.shape != (len(latents), 2):
+            raise ValueError(f'{len(latents)} latents need places of the shape ({len(latents)}, 2), not {xy.shape}')
         self.latents, self.xy, self.n, self.method = latents, xy - (xy.max(0) + xy.min(0))/2, min(n, len(xy)), method
 
     def transform(self,
@@ -261,13 +290,16 @@ class NearestMap(Map):
         progress=noop, # wraps the steps, as `tqdm` does; default nothing is shown
     ):
         "Where the points go when attraction grows: float32 (N,2). The map itself stays as it is."
-        return fit_map(self.latents, n_iter=n_iter, exaggeration=exaggeration, start=self.xy, progress=progress, method=self.method).xy
+        return fit_map(self.latents, n_iter=n_iter, exaggeration=exaggeration, start=self.xy,
+                       progress=progress, method=self.method).xy
 
     def affinities(self, n=None):
-        "How much each point counts as a neighbour of every other: sparse (N,N); the `n` nearest count equally (default as many as in `fit_map`), every row sums to 1."
+        """How much each point counts as a neighbour of every other: sparse (N,N);
+        the `n` nearest count equally (default as many as in `fit_map`), every row sums to 1."""
         n = min(n or round(_neighbours(len(self))), len(self) - 1)
         near = neighbours(self.latents, n=n)[0]
-        p = sp.csr_matrix((np.ones(near.size), near.ravel(), np.arange(0, near.size + 1, n)), shape=(len(self), len(self)))
+        p = sp.csr_matrix((np.ones(near.size), near.ravel(), np.arange(0, near.size + 1, n)),
+                          shape=(len(self), len(self)))
         return _rows_to_one(p + p.T)
 
 # %% ../nbs/05_maps.ipynb #79436d1a
@@ -278,16 +310,19 @@ def _fit_torchdr(latents, seed, perplexity, n_iter, exaggeration, progress, star
     x = x - x.mean(0)
     x, n = x/(x.std() or 1), len(x)
     early = 100 if start is None else 0
-    init = torch.as_tensor(start, device=x.device) if start is not None else 'pca' if np.ptp(latents, axis=0).max() and latents.shape[1] > 1 else 'normal'
+    init = (torch.as_tensor(start, device=x.device) if start is not None else
+            'pca' if np.ptp(latents, axis=0).max() and latents.shape[1] > 1 else 'normal')
     def distances(x, k, return_indices):
         d2, i = _nearest(x, x, int(k), itself=True)
-        return d2 + 1e-6*max(d2.mean(), 1)*torch.arange(1, int(k) + 1, device=x.device), i     # of many alike, one is nearer by a hair
+        # of many alike, one is nearer by a hair
+        return d2 + 1e-6*max(d2.mean(), 1)*torch.arange(1, int(k) + 1, device=x.device), i
     with torch.random.fork_rng([x.device] if x.is_cuda else []):
         torch.manual_seed(seed)
-        tsne = InfoTSNE(perplexity=perplexity, init=init, init_scaling=1 if start is None else float(init[:, 0].std()), backend=None,
-                        lr=n/4, optimizer_kwargs=dict(momentum=.8), scheduler_kwargs='auto', max_iter=early + n_iter,
-                        early_exaggeration_iter=early, early_exaggeration_coeff=12/exaggeration if early else 1, repulsion_strength=1/exaggeration,
-                        n_negatives=int(np.clip(2e7/n, 5, 100)), process_duplicates=False)
+        tsne = InfoTSNE(
+            perplexity=perplexity, init=init, init_scaling=1 if start is None else float(init[:, 0].std()),
+            backend=None, lr=n/4, optimizer_kwargs=dict(momentum=.8), scheduler_kwargs='auto', max_iter=early + n_iter,
+            early_exaggeration_iter=early, early_exaggeration_coeff=12/exaggeration if early else 1,
+            repulsion_strength=1/exaggeration, n_negatives=int(np.clip(2e7/n, 5, 100)), process_duplicates=False)
         tsne.affinity_in._distance_matrix = distances
         tell, end = _teller(progress, early + n_iter), tsne.on_training_step_end
         tsne.on_training_step_end = lambda: (end(), tell(int(tsne.n_iter_) + 1))

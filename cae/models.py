@@ -16,7 +16,8 @@ from .layers import *
 
 # %% ../nbs/02_models.ipynb #c3718338
 class Autoencoder(nn.Module):
-    "The small network that is called 'seed': images (N,3,28,28) in [0, 1] → latents (N,`n_latent`) in [−1, 1] → images (N,3,28,28) in [0, 1]."
+    """The small network that is called 'seed':
+    images (N,3,28,28) in [0, 1] → latents (N,`n_latent`) in [−1, 1] → images (N,3,28,28) in [0, 1]."""
     channels, size = 3, (28, 28)
     def __init__(self,
         n_latent:int=128, # length of the latent vector
@@ -54,7 +55,8 @@ class Autoencoder(nn.Module):
 # %% ../nbs/02_models.ipynb #45d0600b
 @contextmanager
 def _answering(model):
-    "`model` as it answers, not as it learns, in which BatchNorm would take note of what it sees; afterwards it is as it was."
+    """`model` as it answers, not as it learns, in which BatchNorm would take note of what it sees;
+    afterwards it is as it was."""
     was = [(m, m.training) for m in model.modules()]
     model.eval()
     try: yield
@@ -65,7 +67,8 @@ def layer_table(
     model, # any of our networks
     x=None, # a batch for it; default one black image
 ):
-    "A list of dicts, one for each innermost layer in the order of use: `layer` (its name), its `kind`, the `shape` of its output for one image, its number of `weights` (with biases)."
+    """A list of dicts, one for each innermost layer in the order of use:
+    `layer` (its name), its `kind`, the `shape` of its output for one image, its number of `weights` (with biases)."""
     rows, hooks = [], []
     def note(name):
         def hook(m, inp, out): rows.append(dict(layer=name, kind=type(m).__name__, shape=tuple(out.shape[1:]),
@@ -82,7 +85,8 @@ def layer_table(
 
 # %% ../nbs/02_models.ipynb #b10c0002
 class BlockConv:
-    "What a 3×3 convolution does, from blocks of pixels to blocks of pixels: (N,`ri`²·ni,H,W) → (N,`ro`²·nf,H',W'), a place's channels side by side."
+    """What a 3×3 convolution does, from blocks of pixels to blocks of pixels:
+    (N,`ri`²·ni,H,W) → (N,`ro`²·nf,H',W'), a place's channels side by side."""
     def __init__(self,
         conv, # the `nn.Conv2d` whose weights it borrows, as they are whenever it is called
         looks, # `looks(i, k)`: the row of pixels that row `i` of a block coming out sees through row `k` of the window, counted from where that block begins
@@ -96,12 +100,15 @@ class BlockConv:
         for i, k in product(range(ro), range(3)):
             row = looks(i, k) + padding*ri
             taps[i, row//ri, row%ri, k] = 1
-        self.taps = torch.einsum('iapk,jbql->ijabpqkl', taps, taps).reshape(-1, 9)        # which of nine weights where: rows and columns alike
-        self.conv, self.shape, self.how = conv, (ro, ro, ks, ks, ri, ri, *conv.weight.shape[:2]), dict(stride=stride, padding=padding)
+        # which of nine weights where: rows and columns alike
+        self.taps = torch.einsum('iapk,jbql->ijabpqkl', taps, taps).reshape(-1, 9)
+        self.conv, self.shape, self.how = (
+            conv, (ro, ro, ks, ks, ri, ri, *conv.weight.shape[:2]), dict(stride=stride, padding=padding))
 
     def __call__(self, x):
         w = self.conv.weight
-        kernel = (self.taps.to(w) @ w.flatten(2).flatten(0, 1).T).view(self.shape)        # place out, block, place in, channel out, channel in
+        # place out, block, place in, channel out, channel in
+        kernel = (self.taps.to(w) @ w.flatten(2).flatten(0, 1).T).view(self.shape)
         kernel = kernel.permute(0, 1, 6, 2, 3, 4, 5, 7).flatten(5).flatten(0, 2).permute(0, 3, 1, 2)
         return F.conv2d(x, kernel, self.conv.bias.repeat(self.shape[0]**2), **self.how)
 
@@ -118,13 +125,16 @@ def _unblock(x, r):
 def blockwise(
     model, # an `Autoencoder`
 ):
-    "A function that gives the answers of `model`, with the weights that `model` has at the time, up to rounding and in less time on a CPU: images (N,3,28,28) → (N,3,28,28)."
+    """A function that gives the answers of `model`, with the weights that `model` has at the time,
+    up to rounding and in less time on a CPU: images (N,3,28,28) → (N,3,28,28)."""
     into, out = model.encode, model.decode
-    first = [BlockConv(into[1][0], lambda i, k: _half(i, k) - 2, 1, 2, ks=5, stride=4, padding=3),     # 16×8×8; the rim is padding now
-             BlockConv(into[2], _same, 2, 2), BlockConv(into[4][0], _half, 2, 1)]                      # 16×8×8, 8×8×8
-    small = BlockConv(out[1][1], _doubled, 1, 2)                                                       # 32×4×4
-    large = [BlockConv(out[2][1], _doubled, 1, 2), BlockConv(out[3], _same, 2, 2)]                     # 16×8×8 twice
-    last = BlockConv(out[5][1], lambda i, k: _doubled(i + 2, k), 2, 4, ks=2, padding=0)                # 48×7×7, without the rim
+    first = [BlockConv(into[1][0], lambda i, k: _half(i, k) - 2, 1, 2,
+                       ks=5, stride=4, padding=3),                                    # 16×8×8; the rim is padding now
+             BlockConv(into[2], _same, 2, 2), BlockConv(into[4][0], _half, 2, 1)]     # 16×8×8, 8×8×8
+    small = BlockConv(out[1][1], _doubled, 1, 2)                                      # 32×4×4
+    large = [BlockConv(out[2][1], _doubled, 1, 2), BlockConv(out[3], _same, 2, 2)]    # 16×8×8 twice
+    last = BlockConv(out[5][1], lambda i, k: _doubled(i + 2, k), 2, 4,
+                     ks=2, padding=0)                                                 # 48×7×7, without the rim
     def forward(x):
         for conv in first: x = conv(x).relu()
         x = model.decode_linear(into[5:](x)).view(-1, 16, 4, 4).contiguous(memory_format=torch.channels_last)
@@ -138,7 +148,8 @@ def halvings(
     size, # (height, width)
     most:int=32, # how many places, height × width, may be left in the end, at least 1
 ):
-    "`size`, and its half, rounded up, again and again until no more than `most` places are left: a list of (height, width), at least two."
+    """`size`, and its half, rounded up, again and again until no more than `most` places are left:
+    a list of (height, width), at least two."""
     if most < 1: raise ValueError(f'at least one place is left, not {most}')
     sizes = [tuple(size)]
     while len(sizes) < 2 or math.prod(sizes[-1]) > most: sizes.append(tuple((s + 1)//2 for s in sizes[-1]))
@@ -146,7 +157,8 @@ def halvings(
 
 # %% ../nbs/02_models.ipynb #bc39ded2
 class ResNetAutoencoder(nn.Module):
-    "Images (N,`channels`,*`size`) in [0, 1] → latents (N,`n_latent`), any real numbers → images of that shape in [0, 1]. Call `lsuv` before it is trained."
+    """Images (N,`channels`,*`size`) in [0, 1] → latents (N,`n_latent`), any real numbers
+    → images of that shape in [0, 1]. Call `lsuv` before it is trained."""
     def __init__(self,
         size=28, # height and width of the images: a number of pixels, at least 4, or a pair of such
         channels:int=1, # 1, 3 or 4
@@ -156,12 +168,14 @@ class ResNetAutoencoder(nn.Module):
         norm:bool=False, # batch normalisation in every layer?
     ):
         super().__init__()
-        self.size, self.channels, self.n_latent, self.n_blocks, self.norm = _check_size(size), index(channels), index(n_latent), index(n_blocks), bool(norm)
+        self.size, self.channels, self.n_latent, self.n_blocks, self.norm = (
+            _check_size(size), index(channels), index(n_latent), index(n_blocks), bool(norm))
         if norm not in (True, False): raise ValueError(f'norm is True or False, not {norm!r}')
         if n_blocks < 0: raise ValueError(f'there are 0 or more residual blocks, not {n_blocks}')
         if channels not in (1, 3, 4): raise ValueError(f'images have 1, 3 or 4 channels, not {channels}')
         if not 1 <= n_latent <= channels*math.prod(self.size):
-            raise ValueError(f'{n_latent} numbers cannot sum up an image of {channels}×{self.size[0]}×{self.size[1]}: 1 to {channels*math.prod(self.size)} can')
+            raise ValueError(f'{n_latent} numbers cannot sum up an image of {channels}×{self.size[0]}×{self.size[1]}: '
+                             f'1 to {channels*math.prod(self.size)} can')
         self.widths = _check_widths(widths, self.size, self.channels)
         how = dict(n_blocks=self.n_blocks, act=nn.SiLU, norm=nn.BatchNorm2d if norm else None)
         sizes, nfs = [self.size], [self.channels, *self.widths]
@@ -171,7 +185,8 @@ class ResNetAutoencoder(nn.Module):
         self.encode = nn.Sequential(*[res_conv(nfs[i], nfs[i+1], **how) for i in steps],
                                     nn.SiLU(), nn.Flatten(), nn.Linear(math.prod(self.small), n_latent))
         self.decode = nn.Sequential(nn.Linear(n_latent, math.prod(self.small)), nn.Unflatten(1, self.small),
-                                    *[res_deconv(nfs[i+1], nfs[i], size=sizes[i], **how) for i in reversed(steps)], nn.Sigmoid())
+                                    *[res_deconv(nfs[i+1], nfs[i], size=sizes[i], **how) for i in reversed(steps)],
+                                    nn.Sigmoid())
 
     def generate(self, z):
         "Images (N,`channels`,*`size`) in [0, 1] from latents (N,`n_latent`)."
@@ -187,15 +202,19 @@ def _whole(x):
 def _check_size(size):
     "`size` as (height, width), if it makes sense."
     hw = _whole([size]*2) or _whole(size)
-    if not hw or len(hw) != 2 or min(hw) < 4: raise ValueError(f'a size is a whole number of pixels, at least 4, or a pair (height, width) of such; not {size!r}')
+    if not hw or len(hw) != 2 or min(hw) < 4:
+        raise ValueError('a size is a whole number of pixels, at least 4, '
+                         f'or a pair (height, width) of such; not {size!r}')
     return hw
 
 def _check_widths(widths, size, channels):
-    "`widths` as a list; by default 64 at the smallest of the `halvings`, half as many at each larger one, at least 8; in colour twice as many."
+    """`widths` as a list; by default 64 at the smallest of the `halvings`, half as many at each larger one, at least 8;
+    in colour twice as many."""
     most = 64 if channels == 1 else 128
     if widths is None: return [max(most//8, most >> i) for i in reversed(range(len(halvings(size)) - 1))]
     nfs = _whole(widths)
-    if not nfs or min(nfs) < 1: raise ValueError(f'widths are numbers of features, one for each halving; not {widths!r}')
+    if not nfs or min(nfs) < 1:
+        raise ValueError(f'widths are numbers of features, one for each halving; not {widths!r}')
     return list(nfs)
 
 # %% ../nbs/02_models.ipynb #9e98ddbe
@@ -203,7 +222,8 @@ def check_fit(
     model, # a network with `.channels` and `.size`
     shape, # of the images it is to be given, (N,C,H,W)
 ):
-    "Raise a `ValueError` if images of this shape are not of the size and channels that `model` takes; grey fits three channels."
+    """Raise a `ValueError` if images of this shape are not of the size and channels that `model` takes;
+    grey fits three channels."""
     (c, h, w), (mh, mw), name = shape[1:], model.size, type(model).__name__
     if (h, w) != (mh, mw): raise ValueError(f'{name} takes images of {mh}×{mw}, these are {h}×{w}')
     if c != model.channels and (c, model.channels) != (1, 3):
