@@ -715,11 +715,11 @@ def _read_about(path):
     about = read_json(path, _about_model, 'a cae model')
     name = about['architecture']
     if name not in _architectures:
-        raise ValueError(f'{path}: version {about["written_by"]} wrote a {name}, '
+        raise ValueError(f'{path}: version {about["written_by"]} wrote the network {name}, '
                          f'which version {version("cae")} does not know')
     extra = set(about['arguments']) - set(_architectures[name][1])
     if extra:
-        raise ValueError(f'{path}: version {about["written_by"]} wrote a {name} with {min(extra)!r}, '
+        raise ValueError(f'{path}: version {about["written_by"]} wrote the network {name} with {min(extra)!r}, '
                          f'which version {version("cae")} does not know')
     return about
 
