@@ -924,21 +924,20 @@ def _plot_placed(found, xy, groups, shift, called):
     ax.legend(loc='upper center', bbox_to_anchor=(.5, 0), ncols=2, frameon=False)
     return ax
 
-def _placed(network, images, found, names, shift, report):
-    "The table of new `images` on a known map, as a dict of columns."
+def _placed(network, images, latents, found, names, shift, report):
+    "The table of new `images`, and their `latents`, on a known map, as a dict of columns."
     import numpy as np
-    from cae.latents import neighbours, reconstruction_error, vectorize
-    with _Step(report, 'vectorizing') as step: latents = vectorize(network, images, progress=step.of)
+    from cae.latents import neighbours, reconstruction_error
     with _Step(report, 'placing') as step:
         xy = np.concatenate([found.map.transform(latents[i:i+1024])
                              for i in step.of(range(0, len(latents), 1024))]) + shift
     with _Step(report, 'grouping') as step:
-        groups = np.concatenate([found.predict(latents[i:i+8192])
-                                 for i in step.of(range(0, len(latents), 8192))])
+        votes = [found.vote(latents[i:i+8192]) for i in step.of(range(0, len(latents), 8192))]
+        groups, share = map(np.concatenate, zip(*votes))
     with _Step(report, 'neighbours') as step: near = neighbours(found.latents, of=latents, n=1, progress=step.of)[0]
     with _Step(report, 'errors') as step: errors = reconstruction_error(network, images, progress=step.of)
-    return dict(name=images.names, x=xy[:, 0], y=xy[:, 1], cluster=groups, error=errors,
-                nearest=names[near[:, 0]], label=_labels(images))
+    return dict(name=images.names, x=xy[:, 0], y=xy[:, 1], cluster=groups, confidence=share,
+                error=errors, nearest=names[near[:, 0]], label=_labels(images))
 
 def _write_placed(out, images, found, shift, table, called):
     "Leave the table and its picture in the folder `out`, each file whole."
@@ -953,36 +952,59 @@ def _write_placed(out, images, found, shift, table, called):
     write_whole(out/'placed.csv', _table(**table))
     write_whole(out/'placed.png', picture)
 
-def _check_placed(out):
+def _check_placed(out, submission=False):
     "Complain if what `place` writes into the folder `out` would be written over something else."
     _check_table(out/'placed.csv', b'name,x,y,cluster,')
     _check_table(out/'placed-skipped.csv', b'name,reason\n')
-    if (out/'placed.png').exists() and not (out/'placed.csv').exists():
-        raise ValueError(f'{out/"placed.png"}: is not a picture that place has left, or the table beside it is gone; '
-                         'choose another folder with --out')
+    for name in ['placed.png'] + ['submission.csv']*submission:
+        if (out/name).exists() and not (out/'placed.csv').exists():
+            raise ValueError(f'{out/name}: is no file that place has left, or placed.csv beside it is gone; '
+                             'choose another folder with --out')
+
+def _entry(folder, found, called):
+    "The `Groups` of a run by the digits that their names are, for Kaggle; a `ValueError` if one is none."
+    named = found.named(called)
+    try: named._check_digits()
+    except ValueError as e: raise ValueError(f'{folder}: {e}; cae name says which digit each group is') from None
+    return named
 
 def place_images(
     folder, # what `discover_images` (the command `cae discover`) has left
     source, # new images: a folder of pictures or of IDX files, a Kaggle CSV, an IDX file, or 'mnist'
     out=None, # folder for the answers; default `placed` in `folder`
+    submission:bool=False, # leave a `submission.csv` for Kaggle's digit-recognizer, too, with a row for each image in their order?
 ):
-    """New images on the map of a run and in its groups: `placed.csv`, with a column `called`
-    once `name_groups` has named some, and `placed.png` in `out`. The report is returned as a dict."""
+    """New images on the map of a run and in its groups, in the folder `out`: `placed.csv`, with a column `called`
+    once `name_groups` has named some, `placed.png`, and `submission.csv` if asked for. The report is returned as a dict.
+
+    A `ValueError` if a submission is asked for and the name of a group is no digit, or an image cannot be read."""
     folder, out = Path(folder), Path(out or Path(folder)/'placed')
     _check_run(folder)
     _check_places(source, out)
-    _check_placed(out)
+    _check_placed(out, submission)
     network, report = _load(folder/'model'), dict(source=_text(source), folder=_text(folder), seconds={})
     from cae.clusters import _name_each
-    known = _known(folder, network)
-    called = _read_names(folder/'names.csv', known[0].n_clusters)
+    from cae.latents import vectorize
+    from cae.learner import write_whole
+    found, names, shift = _known(folder, network)
+    called = _read_names(folder/'names.csv', found.n_clusters)
+    entry = _entry(folder, found, called) if submission else None
     images = _read_for(network, source, _reading(folder/'model', network), report)
-    table = _placed(network, images, *known, report)
+    if entry and images.skipped:
+        raise ValueError(f'{source}: {_some(len(images.skipped), "file")} could not be read, '
+                         'so the others would get wrong numbers in submission.csv')
+    with _Step(report, 'vectorizing') as step: latents = vectorize(network, images, progress=step.of)
+    table = _placed(network, images, latents, found, names, shift, report)
     if called: table['called'] = _name_each(table['cluster'], called)
-    with _folder(out): _write_placed(out, images, known[0], known[2], table, called)
+    if entry:
+        with _Step(report, 'naming'): text = entry._submission(latents)
+    with _folder(out):
+        if entry: (out/'submission.csv').unlink(missing_ok=True)        # it is not to lie beside another table
+        _write_placed(out, images, found, shift, table, called)
+        if entry: write_whole(out/'submission.csv', text)
     groups = table['cluster']
     return report | dict(mse=float(table['error'].mean()), in_no_group=float((groups < 0).mean()), out=str(out),
-                         groups={str(g): int((groups == g).sum()) for g in range(known[0].n_clusters)})
+                         groups={str(g): int((groups == g).sum()) for g in range(found.n_clusters)})
 
 # %% ../nbs/11_cli.ipynb #c09000a1
 def _places(folder, table, n):
@@ -1155,6 +1177,7 @@ _examples = dict(
     place='''examples:
   cae place out/scans new                     out/scans/placed/placed.csv and placed.png
   cae place out/scans new --out out/may       the same in another folder
+  cae place out/kaggle test.csv --submission  also what Kaggle's digit-recognizer asks for
   cae place out/digits test.csv --json        for a script''',
     name='''examples:
   cae name out/scans 0=tears 3=grains         names for two groups; the others keep theirs
@@ -1243,7 +1266,7 @@ def _vectorize(args, tell):
                            + _say_skipped(report, _skipped_beside(out).name)))
 
 def _place(args, tell):
-    report = place_images(args.folder, args.source, args.out)
+    report = place_images(args.folder, args.source, args.out, args.submission)
     used = sum(n > 0 for n in report['groups'].values())
     tell(report, '\n'.join([(f'{report["images"]:,} new images, in {used} of the {len(report["groups"])} groups; '
                              f'{report["in_no_group"]:.1%} of them in none'),
@@ -1319,7 +1342,10 @@ def _add_others(sub):
     p.add_argument('folder', metavar='DIR', help='folder that discover has left')
     p.add_argument('source', metavar='NEW_IMAGES', help=_sources)
     p.add_argument('--out', metavar='DIR',
-                   help='folder for placed.csv and placed.png (default: placed, in the first DIR)')
+                   help='folder for placed.csv, placed.png and submission.csv (default: placed, in the first DIR)')
+    p.add_argument('--submission', action='store_true',
+                   help="leave a submission.csv for Kaggle's digit-recognizer, too; "
+                        'each group has to be named with a digit first, by cae name')
     n = _add(sub, 'name',
              'say what the groups of a run are called; '
              'the labels of its images are then in named.csv, and its map has the names', _name)

@@ -149,23 +149,34 @@ class Groups:
         i = np.arange(len(self)) if group is None else self._members(group)
         return i[self.confidence[i].argsort(kind='stable')[:n]]
 
-    def predict(self,
-        latents, # new ones, (M,n_latent)
+    def vote(self,
+        latents, # of new images, (M,n_latent)
         k:int=10, # how many of the known images have a say
         far:float=1.5, # an image is too far off if its nearest known one is farther than so many times the distance within which 999 in 1,000 known images have their `k`-th neighbour; `None`: no image is
     ):
-        """The group of each new image by vote of its nearest known ones: int (M,),
-        −1 where at least as many of these are in none as in any group, or all are too far off."""
+        """Two arrays, by vote of the nearest known images: the group of each new one, int (M,), −1 where at least as many
+        voters are in none as in any group, or all are too far off; and the share of the voters who are in that group,
+        float32 (M,), 0 for an image in none."""
         latents, k = _check_new(latents, self.latents.shape[1]), min(k, len(self) - 1)
-        if not len(latents): return np.empty(0, dtype=int)
-        vote = KNeighborsClassifier(k).fit(self.latents, self.labels)
-        res = vote.predict(latents)
-        if far is None: return res
-        some = self.latents[_evenly(len(self), 2000)]
-        usual = np.quantile(vote.kneighbors(some, k + 1)[0][:, -1], .999)
-        # by so little the same image may differ from itself, made in another batch
-        hair = 1e-5*np.linalg.norm(some, axis=1).max()
-        return np.where(vote.kneighbors(latents, 1)[0][:, 0] > far*usual + hair, -1, res)
+        if not len(latents): return np.empty(0, dtype=int), np.empty(0, dtype=np.float32)
+        voters = KNeighborsClassifier(k).fit(self.latents, self.labels)
+        votes = voters.predict_proba(latents)
+        res, share = voters.classes_[votes.argmax(1)], votes.max(1).astype(np.float32)
+        if far is not None:
+            some = self.latents[_evenly(len(self), 2000)]
+            usual = np.quantile(voters.kneighbors(some, k + 1)[0][:, -1], .999)
+            # by so little the same image may differ from itself, made in another batch
+            hair = 1e-5*np.linalg.norm(some, axis=1).max()
+            res = np.where(voters.kneighbors(latents, 1)[0][:, 0] > far*usual + hair, -1, res)
+        return res, np.where(res < 0, 0, share)
+
+    def predict(self,
+        latents, # of new images, (M,n_latent)
+        k:int=10, # how many of the known images have a say
+        far:float=1.5, # from where on an image is too far off, as in `vote`
+    ):
+        "The group of each new image as `vote` has it: int (M,), −1 for none."
+        return self.vote(latents, k, far)[0]
 
     def named(self,
         names, # what each group is called: list, or dict by number; two groups may have one name
@@ -600,7 +611,7 @@ class Named:
 
     def predict(self,
         latents, # of new images, (M,n_latent)
-        **kwargs, # for `Groups.predict`
+        **kwargs, # for `Groups.vote`
     ):
         "What each new image is called: (M,) str, '' where it belongs to none."
         return _name_each(self.found.predict(latents, **kwargs), self.names)
@@ -615,21 +626,29 @@ class Named:
                                   group=self.found.labels, confidence=self.found.confidence))
         return write_whole(path, _csv_text(table))
 
+    def _check_digits(self):
+        "Complain unless there are groups, and the name of each is a digit."
+        odd = [n for n in self.names.values() if n not in list('0123456789')]
+        if odd: raise ValueError(f'Kaggle expects the digits 0 to 9 as labels, not {odd[0]!r}')
+        if not (self.found.labels >= 0).any(): raise ValueError('there are no groups to name the images by')
+
     def submission(self,
         path, # of the table
         latents=None, # of Kaggle's test images, (M,n_latent); default these groups' own images are the test images
     ):
         """Write what Kaggle's digit-recognizer asks for, `ImageId,Label` from 1 on; every image gets the name
         that its ten nearest grouped ones vote for; returns the path. A `ValueError` if a name is no digit."""
+        return write_whole(path, self._submission(latents))
+
+    def _submission(self, latents=None):
+        "What goes into such a file: str."
+        self._check_digits()
         known = self.found.labels >= 0
-        odd = [n for n in self.names.values() if n not in list('0123456789')]
-        if odd: raise ValueError(f'Kaggle expects the digits 0 to 9 as labels, not {odd[0]!r}')
-        if not known.any(): raise ValueError('there are no groups to name the images by')
         latents = self.found.latents if latents is None else _check_new(latents, self.found.latents.shape[1])
         labels = KNeighborsClassifier(min(10, known.sum())).fit(
             self.found.latents[known], self.labels[known].astype(str)).predict(latents)
         table = pd.DataFrame(dict(ImageId=np.arange(1, len(labels) + 1), Label=labels))
-        return write_whole(path, table.to_csv(index=False, lineterminator='\n'))
+        return table.to_csv(index=False, lineterminator='\n')
 
 # %% ../nbs/06_clusters.ipynb #097e4a37
 def _labelled(labels, *of):

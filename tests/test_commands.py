@@ -75,8 +75,9 @@ def test_known_images_are_placed_where_they_were(run, new, tmp_path):
     assert res.returncode == 0 and len(res.stderr.splitlines()) == 1, res.stderr
     assert {p.name for p in (tmp_path/'placed').iterdir()} == {'placed.csv', 'placed.png', 'placed-skipped.csv'}
     placed, known = rows(tmp_path/'placed'/'placed.csv'), rows(run[1]/'images.csv')
-    assert list(placed[0]) == 'name x y cluster error nearest label'.split()
+    assert list(placed[0]) == 'name x y cluster confidence error nearest label'.split()
     assert [r['nearest'] for r in placed] == [f'few/{i}' for i in range(20)]
+    assert [float(r['confidence']) == 0 for r in placed] == [r['cluster'] == '-1' for r in placed]
     a, b = (np.array([[float(r['x']), float(r['y'])] for r in t]) for t in (placed, known))
     assert np.median(np.linalg.norm(a - b[:20], axis=1)) < .1*np.ptp(b)
     assert np.mean([p['cluster'] == k['cluster'] for p, k in zip(placed, known)]) > .7
@@ -134,6 +135,21 @@ def test_named_groups_name_images_and_places(run, answers, new, tmp_path):
     assert cae('place', answers, new, '--quiet', cwd=tmp_path).returncode == 0
     placed = rows(answers/'placed'/'placed.csv')
     assert list(placed[0])[-1] == 'called' and all(r['called'] == ('ones' if r['cluster'] == '0' else f'group {r["cluster"]}' if r['cluster'] != '-1' else '') for r in placed)
+
+def test_a_submission_for_kaggle(answers, new, idx, tmp_path):
+    few, n = idx/'few-images-idx3-ubyte', json.loads((answers/'report.json').read_text())['groups']
+    place = 'place', answers, few, '--submission', '--quiet'
+    said_in_one_line(cae(*place, cwd=tmp_path), "the digits 0 to 9 as labels, not 'group 0'; cae name says which digit")
+    assert not (answers/'placed').exists()
+    assert cae('name', answers, *(f'{g}={g % 10}' for g in range(n)), '--quiet', cwd=tmp_path).returncode == 0
+    assert cae(*place, cwd=tmp_path).returncode == 0
+    table, placed = rows(answers/'placed'/'submission.csv'), rows(answers/'placed'/'placed.csv')
+    assert list(table[0]) == ['ImageId', 'Label'] and [r['ImageId'] for r in table] == [str(i) for i in range(1, 301)]
+    assert {r['Label'] for r in table} <= set('0123456789')
+    assert np.mean([r['Label'] == p['called'] for r, p in zip(table, placed) if p['called']]) > .9
+    res = cae('place', answers, new, '--submission', '--quiet', cwd=tmp_path)
+    assert res.returncode == 1 and '1 file could not be read, so the others would get wrong numbers' in res.stderr.splitlines()[-1]
+    assert len(rows(answers/'placed'/'submission.csv')) == 300
 
 def test_names_go_with_the_answers_that_they_are_for(answers, idx):
     assert cae('name', answers, '0=ones', '--quiet', cwd=idx).returncode == 0
