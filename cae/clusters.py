@@ -344,11 +344,13 @@ def _held_back(found, sure, idxs, seed):
     test = able & (np.random.default_rng(seed).random(len(found)) < .1)
     return able & ~test, test
 
-def _too_little(found, taught, test, sure, enough):
+def _too_little(found, taught, test, sure, enough, many):
     "Why these groups cannot teach anybody; nothing if they can."
     share = float((found.confidence >= sure).mean())
     if found.n_clusters < 2: return 'there are no groups' if found.n_clusters < 1 else 'there is but one group'
     if share < enough: return f'only {share:.1%} of the images are sure of their group'
+    if len(found) < many*found.n_clusters:
+        return f'groups of {len(found)/found.n_clusters:.0f} images on average are too small to teach'
     alone = set(range(found.n_clusters)) - set(found.labels[taught].tolist())
     if alone or not test.any():
         return f'group {min(alone)} has no sure images' if alone else 'too few images are sure of their group'
@@ -451,6 +453,7 @@ def refine(
     epochs:int=None, # of training in a round; default 3, more if those are fewer than 900 batches
     sure:float=.9, # the `confidence` from which on an image teaches
     enough:float=.75, # the share of images that must be sure before they teach the others
+    many:int=50, # images in a group, on average, from which on groups teach; smaller ones are often several kinds that look alike
     worth:float=.4, # the share of the unsure images that the first lesson has to settle to be kept; a later one has to settle some
     weight:float=.03, # of the loss for telling groups apart, against the squared error
     seed:int=42, # of what is random
@@ -468,7 +471,7 @@ def refine(
     for r, job in list(enumerate(jobs))[begin:]:
         seed_now = (seed + r) % 2**32                    # the largest that NumPy takes is one less
         taught, test = _held_back(found, sure, np.asarray(learn.dls.train.dataset), seed_now)
-        why = _too_little(found, taught, test, sure, enough)
+        why = _too_little(found, taught, test, sure, enough, many)
         now, verdict = ((found, dict(kept=False, why=why)) if why
                         else _round(learn, images, found, taught, test, epochs, sure, 0 if r else worth,
                                     weight, seed_now, job, cbs(r) if cbs else ()))
