@@ -948,6 +948,9 @@ def _write_placed(out, images, found, shift, table, called):
     with warnings.catch_warnings(action='ignore', category=UserWarning):
         picture = figure_png(_plot_placed(found, np.stack([table['x'], table['y']], 1),
                                           table['cluster'], shift, called))
+    with suppress(ValueError):                               # of the table that is there now, if it is not another's
+        _check_table(out/'submission.csv', b'ImageId,Label\n')
+        if (out/'placed.csv').exists(): (out/'submission.csv').unlink(missing_ok=True)
     _write_skipped(out/'placed-skipped.csv', images)
     write_whole(out/'placed.csv', _table(**table))
     write_whole(out/'placed.png', picture)
@@ -960,12 +963,15 @@ def _check_placed(out, submission=False):
         if (out/name).exists() and not (out/'placed.csv').exists():
             raise ValueError(f'{out/name}: is no file that place has left, or placed.csv beside it is gone; '
                              'choose another folder with --out')
+    if submission: _check_table(out/'submission.csv', b'ImageId,Label\n', 'choose another folder with --out')
 
 def _entry(folder, found, called):
     "The `Groups` of a run by the digits that their names are, for Kaggle; a `ValueError` if one is none."
     named = found.named(called)
     try: named._check_digits()
-    except ValueError as e: raise ValueError(f'{folder}: {e}; cae name says which digit each group is') from None
+    except ValueError as e:
+        hint = '; say with cae name which digit each group is' if found.n_clusters else ''
+        raise ValueError(f'{folder}: {e}{hint}') from None
     return named
 
 def place_images(
@@ -999,7 +1005,6 @@ def place_images(
     if entry:
         with _Step(report, 'naming'): text = entry._submission(latents)
     with _folder(out):
-        if entry: (out/'submission.csv').unlink(missing_ok=True)        # it is not to lie beside another table
         _write_placed(out, images, found, shift, table, called)
         if entry: write_whole(out/'submission.csv', text)
     groups = table['cluster']
@@ -1344,7 +1349,8 @@ def _add_others(sub):
     p.add_argument('--out', metavar='DIR',
                    help='folder for placed.csv, placed.png and submission.csv (default: placed, in the first DIR)')
     p.add_argument('--submission', action='store_true',
-                   help="leave a submission.csv for Kaggle's digit-recognizer, too; "
+                   help="leave a submission.csv for Kaggle's digit-recognizer, too, numbered in the order of NEW_IMAGES "
+                        '(a folder of pictures goes by name, 10.png before 2.png); '
                         'each group has to be named with a digit first, by cae name')
     n = _add(sub, 'name',
              'say what the groups of a run are called; '

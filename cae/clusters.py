@@ -350,7 +350,7 @@ def _too_little(found, taught, test, sure, enough, many):
     if found.n_clusters < 2: return 'there are no groups' if found.n_clusters < 1 else 'there is but one group'
     if share < enough: return f'only {share:.1%} of the images are sure of their group'
     if len(found) < many*found.n_clusters:
-        return f'groups of {len(found)/found.n_clusters:.0f} images on average are too small to teach'
+        return f'groups of {len(found)//found.n_clusters} images on average are too small to teach'
     alone = set(range(found.n_clusters)) - set(found.labels[taught].tolist())
     if alone or not test.any():
         return f'group {min(alone)} has no sure images' if alone else 'too few images are sure of their group'

@@ -139,7 +139,7 @@ def test_named_groups_name_images_and_places(run, answers, new, tmp_path):
 def test_a_submission_for_kaggle(answers, new, idx, tmp_path):
     few, n = idx/'few-images-idx3-ubyte', json.loads((answers/'report.json').read_text())['groups']
     place = 'place', answers, few, '--submission', '--quiet'
-    said_in_one_line(cae(*place, cwd=tmp_path), "the digits 0 to 9 as labels, not 'group 0'; cae name says which digit")
+    said_in_one_line(cae(*place, cwd=tmp_path), "the digits 0 to 9 as labels, not 'group 0'; say with cae name which digit")
     assert not (answers/'placed').exists()
     assert cae('name', answers, *(f'{g}={g % 10}' for g in range(n)), '--quiet', cwd=tmp_path).returncode == 0
     assert cae(*place, cwd=tmp_path).returncode == 0
@@ -150,6 +150,8 @@ def test_a_submission_for_kaggle(answers, new, idx, tmp_path):
     res = cae('place', answers, new, '--submission', '--quiet', cwd=tmp_path)
     assert res.returncode == 1 and '1 file could not be read, so the others would get wrong numbers' in res.stderr.splitlines()[-1]
     assert len(rows(answers/'placed'/'submission.csv')) == 300
+    assert cae('place', answers, new, '--quiet', cwd=tmp_path).returncode == 0
+    assert not (answers/'placed'/'submission.csv').exists()           # it was for other images
 
 def test_names_go_with_the_answers_that_they_are_for(answers, idx):
     assert cae('name', answers, '0=ones', '--quiet', cwd=idx).returncode == 0
