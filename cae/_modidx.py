@@ -61,6 +61,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                          'cae.cli._add_others': ('cli.html#_add_others', 'cae/cli.py'),
                          'cae.cli._answers': ('cli.html#_answers', 'cae/cli.py'),
                          'cae.cli._asked': ('cli.html#_asked', 'cae/cli.py'),
+                         'cae.cli._begins': ('cli.html#_begins', 'cae/cli.py'),
                          'cae.cli._chance': ('cli.html#_chance', 'cae/cli.py'),
                          'cae.cli._check_names': ('cli.html#_check_names', 'cae/cli.py'),
                          'cae.cli._check_placed': ('cli.html#_check_placed', 'cae/cli.py'),

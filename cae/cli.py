@@ -723,12 +723,14 @@ def _read_for(network, source, how, report):
     return images
 
 # %% ../nbs/11_cli.ipynb #c090000d
+def _begins(path, begins):
+    "Is what the file at `path` begins with the bytes `begins`?"
+    with open(path, 'rb') as f: return f.read(len(begins)) == begins
+
 def _check_table(path, begins, instead='choose another name with --out'):
     """Complain if the file at `path`, if there is one, is another than a table that `begins` so,
     and say what to do `instead`."""
-    if not path.exists(): return
-    with open(path, 'rb') as f: ours = f.read(len(begins)) == begins
-    if not ours: raise ValueError(f'{path}: is another table; {instead}')
+    if path.exists() and not _begins(path, begins): raise ValueError(f'{path}: is another table; {instead}')
 
 def _skipped_beside(out): return out.with_name(f'{out.stem}-skipped.csv')
 
@@ -939,6 +941,8 @@ def _placed(network, images, latents, found, names, shift, report):
     return dict(name=images.names, x=xy[:, 0], y=xy[:, 1], cluster=groups, confidence=share,
                 error=errors, nearest=names[near[:, 0]], label=_labels(images))
 
+_submission_begins = b'ImageId,Label\n'
+
 def _write_placed(out, images, found, shift, table, called):
     "Leave the table and its picture in the folder `out`, each file whole."
     import numpy as np
@@ -948,9 +952,9 @@ def _write_placed(out, images, found, shift, table, called):
     with warnings.catch_warnings(action='ignore', category=UserWarning):
         picture = figure_png(_plot_placed(found, np.stack([table['x'], table['y']], 1),
                                           table['cluster'], shift, called))
-    with suppress(ValueError):                               # of the table that is there now, if it is not another's
-        _check_table(out/'submission.csv', b'ImageId,Label\n')
-        if (out/'placed.csv').exists(): (out/'submission.csv').unlink(missing_ok=True)
+    entry = out/'submission.csv'
+    # that of the table which is there now goes with it; another's stays
+    if (out/'placed.csv').exists() and entry.is_file() and _begins(entry, _submission_begins): entry.unlink()
     _write_skipped(out/'placed-skipped.csv', images)
     write_whole(out/'placed.csv', _table(**table))
     write_whole(out/'placed.png', picture)
@@ -963,7 +967,7 @@ def _check_placed(out, submission=False):
         if (out/name).exists() and not (out/'placed.csv').exists():
             raise ValueError(f'{out/name}: is no file that place has left, or placed.csv beside it is gone; '
                              'choose another folder with --out')
-    if submission: _check_table(out/'submission.csv', b'ImageId,Label\n', 'choose another folder with --out')
+    if submission: _check_table(out/'submission.csv', _submission_begins, 'choose another folder with --out')
 
 def _entry(folder, found, called):
     "The `Groups` of a run by the digits that their names are, for Kaggle; a `ValueError` if one is none."

@@ -76,10 +76,11 @@ def test_chapters_import_only_lower_ones():
                 if isinstance(node, ast.ImportFrom) and (node.module or '').startswith('cae.'):
                     assert order[node.module.split('.')[1]] < nb.stem[:2], f'{nb.name}: from {node.module}'
 
+def _cells(nb, kind): return [''.join(c['source']) for c in json.loads(nb.read_text())['cells'] if c['cell_type'] == kind]
+
 def _wide(nb, most=130):
     "The lines of code that a page would cut off; a parameter and what is said of it stay in one, however long."
-    code = [''.join(c['source']) for c in json.loads(nb.read_text())['cells'] if c['cell_type'] == 'code']
-    return [l for c in code for l in c.split('\n') if len(l) > most and not re.match(r'\s+\*{0,2}\w+(:[^#]+)?(=[^#]+)?,? # ', l)]
+    return [l for c in _cells(nb, 'code') for l in c.split('\n') if len(l) > most and not re.match(r'\s+\*{0,2}\w+(:[^#]+)?(=[^#]+)?,? # ', l)]
 
 @pytest.mark.parametrize('nb', notebooks, ids=lambda p: p.stem)
 def test_code_is_no_wider_than_a_page(nb): assert _wide(nb) == []
@@ -89,7 +90,7 @@ def test_wide_code_would_be_found(tmp_path):
     (tmp_path/'x.ipynb').write_text(json.dumps(dict(cells=[dict(cell_type='code', source='\n'.join(lines))])))
     assert _wide(tmp_path/'x.ipynb') == [lines[0], lines[3]]
 
-def _words(nb): return [''.join(c['source']) for c in json.loads(nb.read_text())['cells'] if c['cell_type'] == 'markdown']
+def _words(nb): return _cells(nb, 'markdown')
 
 def _lost(nb):
     "Links on the page `nb` that lead to no file, or to no heading in one."
