@@ -209,6 +209,7 @@ def _chosen(report):
     shown = ('as they are' if not moved else 'slightly shifted and scaled' if not moved['rotate']
              else 'turned, sheared, scaled and shifted')
     if moved and moved.get('plain'): shown += f' {1 - moved["plain"]:.0%} of the time'
+    if report.get('twice'): shown += ', a third of them twice'
     return (f'chosen: {", ".join(view)}; network {report["model"]}, {_some(report["n_latent"], "number")} an image; '
             f'{_some(report["epochs"], "epoch")} in batches of {report["bs"]}, images shown {shown}')
 
@@ -425,7 +426,7 @@ def _train(model, train, valid, how, seed, report, state=None):
     from cae.images import Distort, dataloaders
     from cae.learner import Resume, autoencoder_learner, lsuv
     augment = how['augment'] and Distort(**how['augment'], seed=seed)
-    dls = dataloaders(train, valid=valid, bs=how['bs'], seed=seed, augment=augment, denoise=False)
+    dls = dataloaders(train, valid=valid, bs=how['bs'], seed=seed, augment=augment, denoise=False, twice=how['twice'])
     learn = autoencoder_learner(dls, model, wd=how['wd'])
     lsuv(model.to(learn.dls.device), learn.dls.train.new(bs=512, drop_last=False, augment=None).one_batch()[0])
     few = learn.no_logging() if how['epochs'] > 20 else nullcontext()            # hundreds of lines say less than a bar

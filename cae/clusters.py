@@ -311,7 +311,7 @@ def _teach(learn, groups, epochs, weight, seed, progress=noop, cbs=()):
     """Train the network of `learn` further on the images it learns from;
     `groups` has a group for each of its pixels, −1 if it is not told."""
     dl = learn.dls.train
-    dl = dl.new(labels=torch.as_tensor(groups), seed=seed,
+    dl = dl.new(labels=torch.as_tensor(groups), seed=seed, twice=0,
                 augment=dl.augment or Distort(seed=seed), denoise=bool(dl.augment) and dl.denoise)
     with torch.random.fork_rng():
         torch.manual_seed(seed)

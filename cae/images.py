@@ -864,15 +864,17 @@ class ImagesDL(DataLoader):
         device=None, # where the batches are wanted; default where the pixels are
         file=None, # the `mapped_file` of the pixels, if they have one; they then stay there, and what a batch has used is let go
         share:tuple=(0, 1), # the number of this process, from 0 on, and how many processes share each batch
+        twice:float=0., # the share of a batch's images, its first ones, that stand in it once more, at its end; they are distorted anew
     ):
         idxs = torch.arange(len(pixels)) if idxs is None else torch.as_tensor(idxs)
         if idxs.dtype == torch.bool: idxs = idxs.nonzero().flatten()
         if bs < 1 or bs % 1: raise ValueError(f'a batch has a whole number of images, at least one, not {bs}')
+        if not 0 <= twice <= 1: raise ValueError(f'a share from 0 to 1 of the images comes twice, not {twice}')
         super().__init__(idxs, bs=int(bs), shuffle=shuffle, drop_last=drop_last, device=device or pixels.device)
         self.pixels, self.channels, self.seed, self.augment, self.denoise = (
             pixels, channels or pixels.shape[1], seed, augment, denoise)
         self.labels = None if labels is None else torch.as_tensor(labels).to(pixels.device)
-        self.file, self.share = file, share
+        self.file, self.share, self.twice = file, share, twice
         # the network is given the first part of a batch
         self.order, self.n_inp = torch.Generator().manual_seed(index(seed)), 1
 
@@ -885,6 +887,7 @@ class ImagesDL(DataLoader):
         "The batch of the images at `i`, or this process's share of it: every n-th image, if there are n processes."
         rank, n = self.share
         i = i[rank::n] if len(i) >= n else i[[rank % len(i)]]
+        i = torch.cat([i, i[:round(self.twice*len(i))]])
         x = to_float(self.pixels[i].to(self.device), self.channels)
         let_go(self.file)
         shown = self.augment(x) if self.augment else x
@@ -903,7 +906,7 @@ class ImagesDL(DataLoader):
         """Another loader over the same pixels, or over those of an `Images` that is given as `dataset`,
         with the changes in `kwargs`."""
         now = {k: getattr(self, k) for k in ('bs', 'shuffle', 'drop_last', 'channels', 'seed', 'augment',
-                                             'denoise', 'labels', 'device', 'file', 'share')}
+                                             'denoise', 'labels', 'device', 'file', 'share', 'twice')}
         pixels = self.pixels
         if isinstance(dataset, Images):
             pixels, now['labels'], now['file'] = as_torch(dataset.pixels), None, mapped_file(dataset.pixels)
@@ -975,6 +978,7 @@ def dataloaders(
     bs:int=256, # images in a batch; training leaves out a last one that is not full, unless there is no other
     augment=None, # `True` for a `Distort`, or a function from a batch to what the network is shown instead; only for training
     denoise:bool=True, # ask for the image as it was (Vincent and others 2008)? `False`: for the distorted one itself, as if there were more images
+    twice:float=0., # share of the images of a batch that it shows twice, each time distorted in another way; only for training. The Learner of chapter 3 compares the two
     seed:int=42, # of the choice and of all that is random
     device=None, # where the pixels live, unless they are mapped from a file, and the batches; default the GPU if there is one
 ):
@@ -991,7 +995,7 @@ def dataloaders(
         return ImagesDL(as_torch(images.pixels) if file else as_torch(images.pixels).to(device),
                         bs=bs, device=device, file=file, **kwargs)
     learn_from = loader(images, idxs=idxs[cut:], shuffle=True, drop_last=len(idxs) - cut > bs, seed=seed,
-                        augment=Distort(seed=seed) if augment is True else augment, denoise=denoise)
-    check_with = (learn_from.new(idxs[:cut], shuffle=False, drop_last=False, augment=None) if valid is None
+                        augment=Distort(seed=seed) if augment is True else augment, denoise=denoise, twice=twice)
+    check_with = (learn_from.new(idxs[:cut], shuffle=False, drop_last=False, augment=None, twice=0) if valid is None
                   else loader(valid))
     return DataLoaders(learn_from, check_with, device=device)

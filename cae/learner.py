@@ -110,6 +110,39 @@ def _by_blocks(model):
     try: yield
     finally: vars(model).pop('forward', None)
 
+def _pose_layers(model):
+    "The linear layers of `model` on either side of its latents; a `ValueError` if it is none of `cae.models`."
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
+    if hasattr(model, 'generate') and len(layers) == 2: return layers
+    raise ValueError(f'only a network of cae.models can look at images twice, and no {type(model).__name__}')
+
+@torch.no_grad()
+def _hush(model, n_pose, share=.1):
+    """Make the last `n_pose` latents small, `share` of the others by the size of their weights,
+    and what reads them sensitive in proportion: every answer stays as it was."""
+    into, out = _pose_layers(model)
+    size = into.weight.norm(dim=1)
+    by = share*size[:-n_pose].mean()/size[-n_pose:].mean().clamp(min=1e-9)
+    for w in (into.weight[-n_pose:], into.bias[-n_pose:]): w.mul_(by)
+    out.weight[:, -n_pose:].div_(by)
+
+@contextmanager
+def _looking_twice(model, twice):
+    """Meanwhile `model`, as long as it learns, draws the share `twice` of a batch's images that comes once more
+    by the content of the first time and the pose of the second. In the end pose is made small."""
+    _pose_layers(model)
+    n_pose, plain = model.n_latent//8, model.forward
+    if not n_pose: return (yield)
+    def forward(x):
+        if not model.training: return plain(x)
+        z, once = model.encode(x), round(len(x)/(1 + twice))
+        borrowed = torch.cat([z[:len(x) - once, :-n_pose], z[once:, -n_pose:]], 1)
+        return model.generate(torch.cat([z[:once], borrowed]))
+    model.forward = forward
+    try: yield
+    finally: vars(model).pop('forward', None)
+    _hush(model, n_pose)
+
 @contextmanager
 def _autocast_as_it_was():
     """Whatever happens meanwhile, autocast is then as it was:
@@ -131,17 +164,22 @@ def _channels_for(model, dl):
 
 class AutoencoderLearner(Learner):
     """fastai's `Learner`, a little quicker: within a batch only those callbacks are called that have something to do,
-    and on a CPU an unchanged `Autoencoder` is trained `blockwise`.
+    on a CPU an unchanged `Autoencoder` is trained `blockwise`, and what its loader shows `twice` is compared.
     A callback can have training begin at `first_epoch`."""
     # `replay` may do forward and backward pass in their own way, as `CudaGraphs` has it
     first_epoch, replay, grads, fitting, at_home = 0, None, None, False, False
     @wraps(Learner.fit)
     def fit(self, *args, **kwargs):
         self.first_epoch, self.fitting = 0, True         # 0 if one that was to go on has failed before it began
-        quick = torch.device(self.dls.device).type == 'cpu' and _is_first(self.model)
-        with _autocast_as_it_was(), _by_blocks(self.model) if quick else nullcontext():
+        with _autocast_as_it_was(), self._way():
             try: return super().fit(*args, **kwargs)
             finally: self.replay, self.grads, self.loss_grad, self.fitting = None, None, None, False
+
+    def _way(self):
+        "Meanwhile the network learns in the way that is right for it."
+        if twice := getattr(self.dls.train, 'twice', 0): return _looking_twice(get_model(self.model), twice)
+        quick = torch.device(self.dls.device).type == 'cpu' and _is_first(self.model)
+        return _by_blocks(self.model) if quick else nullcontext()
 
     def _do_fit(self):
         first, self.first_epoch = self.first_epoch, 0
@@ -502,20 +540,22 @@ def plan(
     model:str='resnet', # for which network: 'resnet' (`ResNetAutoencoder`) or 'seed' (`Autoencoder`)
 ):
     """How to train on `images`, by their number and size: a dict
-    `n_latent`, `augment` (arguments of `Distort`, or None), `bs`, `epochs`,
+    `n_latent`, `augment` (arguments of `Distort`, or None), `bs`, `twice` (as for `dataloaders`), `epochs`,
     `lr` (the highest of one cycle), `wd` (weight decay)."""
     if model not in ('resnet', 'seed'): raise ValueError(f"the network is 'resnet' or 'seed', not {model!r}")
     if epochs is not None and epochs < 1: raise ValueError(f'a plan has at least one epoch, not {epochs}')
-    n, bs, seed = len(images), min(128, max(16, len(images)//100)), model == 'seed'
-    enough = -(-3000//max(n//bs, 1))
+    n, rows, seed = len(images), min(128, max(16, len(images)//100)), model == 'seed'
+    def enough(bs): return -(-3000//max(n//bs, 1))
+    twice = 0 if seed or framed or enough(rows) <= 8 else 1/3
+    bs = round(rows/(1 + twice))
     augment = (dict(rotate=0, shear=0, scale=.05, shift=.03) if framed
                else dict(rotate=15, shear=.2, scale=.15, shift=.1))
     colour, large = images.pixels.shape[1] > 1, math.prod(images.size) > 32*32
     if colour or (large and not framed): augment['plain'] = .25
     return dict(n_latent=128 if seed else max(1, min(64, images.pixels[0].size//4)),
-                augment=None if seed else augment, bs=bs,
-                epochs=epochs or (enough if enough > 8 else 8 if seed else 5),
-                lr=.006*(bs/128)**.5, wd=min(.6, 23/n**.5))
+                augment=None if seed else augment, bs=bs, twice=twice,
+                epochs=epochs or (enough(bs) if enough(rows) > 8 else 8 if seed else 5),
+                lr=.006*(rows/128)**.5, wd=min(.6, 23/n**.5))
 
 # %% ../nbs/03_learner.ipynb #5a4e0002
 class _Still(Callback):
@@ -546,7 +586,7 @@ def sharpen(
     the reproductions become sharper, and latents stay as they were, bit for bit.
     Unless the images held back have a smaller loss then, all stays as it was.
     Returns a dict: `kept`; `error` and `error_before`, the losses of those held back."""
-    dl, model = learn.dls.train.new(augment=None, share=(0, 1)), learn.model
+    dl, model = learn.dls.train.new(augment=None, share=(0, 1), twice=0), learn.model
     learns, old, res = ([p for p in model.encode.parameters() if p.requires_grad],
                         copy.deepcopy(model.state_dict()), dict(kept=False))
     try:
@@ -822,7 +862,7 @@ class Resume(Callback):
         i = np.asarray(dl.dataset)
         some = dl.pixels[torch.as_tensor(i[_evenly(len(i), 64)])].cpu().numpy()
         shapes = repr([(k, *v.shape) for k, v in get_model(self.model).state_dict().items()])
-        return dict(format='cae training', epochs=self.n_epoch, batches=len(dl), bs=dl.bs,
+        return dict(format='cae training', epochs=self.n_epoch, batches=len(dl), bs=dl.bs, twice=dl.twice,
                     images=mark(i.tobytes(), some.tobytes()), network=mark(shapes.encode()))
 
     def _tensors(self):
@@ -837,7 +877,7 @@ class Resume(Callback):
     def _read(self):
         "The tensors kept, and how many epochs were done."
         about, t = _read_noted(self.path, 'pt', 'training', _about_training, 'the state of a training')
-        other = [f'{k} {about.get(k)}, not {v}' for k, v in self._training().items() if about.get(k) != v]
+        other = [f'{k} {about.get(k)}, not {v}' for k, v in self._training().items() if about.get(k, 0) != v]
         if other: raise ValueError(f'{self.path}: the state of another training ({", ".join(other)})')
         return t, about['done']
 
