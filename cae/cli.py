@@ -586,8 +586,7 @@ def _whole_job(source, out, asked, anew, epochs, memory):
         if done := run.finished(): return _done(run, done)
     if len(images) > asked['sample']: _arrow()                   # by which the rest is placed
     train, valid = _split(source, images)
-    how = plan(train, framed=report['crop'] == 'frame', epochs=epochs, model=model)
-    if asked['n_latent']: how |= dict(n_latent=asked['n_latent'])
+    how = plan(train, framed=report['crop'] == 'frame', epochs=epochs, model=model, n_latent=asked['n_latent'])
     network = _fitting(model, images, source, how['n_latent'])
     print(_chosen(report | how), flush=True)
     if anew and not memory: run.forget()

@@ -115,13 +115,13 @@ def _check_count(name, x):
 def _taught(images, model, n_latent, epochs, seed, distort):
     """The network called `model`, after it has learnt `images` as `plan` says,
     without a word and without a trace in the global random numbers."""
-    how = plan(images, epochs=epochs, model=model)
-    augment = Distort(**how['augment'], seed=seed) if distort and how['augment'] else None
+    how = plan(images, epochs=epochs, model=model, n_latent=n_latent and int(n_latent), distort=distort)
+    augment = how['augment'] and Distort(**how['augment'], seed=seed)
     with no_random(seed):
-        net = _network_called(model, images, int(n_latent or how['n_latent']))
+        net = _network_called(model, images, how['n_latent'])
         dls = dataloaders(images, valid=images[:1],                   # who has no say, but fastai asks for one
                           bs=how['bs'], seed=seed, augment=augment, denoise=False,
-                          twice=how['twice'] if augment else 0)
+                          twice=how['twice'])
         learn = autoencoder_learner(dls, net, wd=how['wd'])
         lsuv(net.to(learn.dls.device), learn.dls.train.new(bs=128, drop_last=False, augment=None).one_batch()[0])
         with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(how['epochs'], how['lr'])

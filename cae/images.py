@@ -975,10 +975,10 @@ def dataloaders(
     images:Images, # what to learn from
     valid_pct:float=.1, # the share of them, from 0 to below 1, held back to check with, at least one image; not used if `valid` is given
     valid:Images=None, # a collection of its own to check with
-    bs:int=256, # images in a batch; training leaves out a last one that is not full, unless there is no other
+    bs:int=256, # different images in a batch; training leaves out a last one that is not full, unless there is no other
     augment=None, # `True` for a `Distort`, or a function from a batch to what the network is shown instead; only for training
     denoise:bool=True, # ask for the image as it was (Vincent and others 2008)? `False`: for the distorted one itself, as if there were more images
-    twice:float=0., # share of the images of a batch that it shows twice, each time distorted in another way; only for training. The Learner of chapter 3 compares the two
+    twice:float=0., # share of the images of a batch that stand in it once more, distorted in another way; only for training, and of use with `denoise=False` only. What they are for is in chapter 3
     seed:int=42, # of the choice and of all that is random
     device=None, # where the pixels live, unless they are mapped from a file, and the batches; default the GPU if there is one
 ):

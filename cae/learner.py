@@ -111,37 +111,37 @@ def _by_blocks(model):
     finally: vars(model).pop('forward', None)
 
 def _pose_layers(model):
-    "The linear layers of `model` on either side of its latents; a `ValueError` if it is none of `cae.models`."
-    layers = [m for m in model.modules() if isinstance(m, nn.Linear)]
-    if hasattr(model, 'generate') and len(layers) == 2: return layers
-    raise ValueError(f'only a network of cae.models can look at images twice, and no {type(model).__name__}')
+    "The linear layers of `model` on either side of its latents, and how many of these are the pose: an eighth."
+    if isinstance(model, ResNetAutoencoder): return model.encode[-1], model.decode[0], model.n_latent//8
+    raise ValueError(f'only a ResNetAutoencoder can look at an image twice; with twice=0 the {type(model).__name__} '
+                     'sees each once')
 
 @torch.no_grad()
-def _hush(model, n_pose, share=.1):
-    """Make the last `n_pose` latents small, `share` of the others by the size of their weights,
-    and what reads them sensitive in proportion: every answer stays as it was."""
-    into, out = _pose_layers(model)
+def _scale_pose(model, share=.1):
+    """Make the pose in the latents of `model` small, `share` of the content by the size of the weights,
+    and what reads it sensitive in proportion: every answer stays as it was. Returns how large it was."""
+    into, out, n_pose = _pose_layers(model)
     size = into.weight.norm(dim=1)
-    by = share*size[:-n_pose].mean()/size[-n_pose:].mean().clamp(min=1e-9)
-    for w in (into.weight[-n_pose:], into.bias[-n_pose:]): w.mul_(by)
-    out.weight[:, -n_pose:].div_(by)
+    was = size[-n_pose:].mean().clamp(min=1e-9)/size[:-n_pose].mean().clamp(min=1e-9)
+    for w in (into.weight[-n_pose:], into.bias[-n_pose:]): w.mul_(share/was)
+    out.weight[:, -n_pose:].mul_(was/share)
+    return was.item()
 
 @contextmanager
 def _looking_twice(model, twice):
-    """Meanwhile `model`, as long as it learns, draws the share `twice` of a batch's images that comes once more
-    by the content of the first time and the pose of the second. In the end pose is made small."""
-    _pose_layers(model)
-    n_pose, plain = model.n_latent//8, model.forward
-    if not n_pose: return (yield)
+    """Meanwhile `model`, as long as it learns, takes the last images of a batch for second looks at the first ones,
+    a share `twice` of them, and draws each from the content of its first look and the pose of its second."""
+    (*_, n_pose), plain, own = _pose_layers(model), model.forward, vars(model).get('forward')
     def forward(x):
         if not model.training: return plain(x)
         z, once = model.encode(x), round(len(x)/(1 + twice))
         borrowed = torch.cat([z[:len(x) - once, :-n_pose], z[once:, -n_pose:]], 1)
         return model.generate(torch.cat([z[:once], borrowed]))
-    model.forward = forward
+    if n_pose: model.forward = forward
     try: yield
-    finally: vars(model).pop('forward', None)
-    _hush(model, n_pose)
+    finally:
+        vars(model).pop('forward', None)
+        if own: model.forward = own
 
 @contextmanager
 def _autocast_as_it_was():
@@ -164,26 +164,43 @@ def _channels_for(model, dl):
 
 class AutoencoderLearner(Learner):
     """fastai's `Learner`, a little quicker: within a batch only those callbacks are called that have something to do,
-    on a CPU an unchanged `Autoencoder` is trained `blockwise`, and what its loader shows `twice` is compared.
+    on a CPU an unchanged `Autoencoder` is trained `blockwise`,
+    and of what its loader shows `twice` the second look is drawn from the content of the first.
     A callback can have training begin at `first_epoch`."""
     # `replay` may do forward and backward pass in their own way, as `CudaGraphs` has it
     first_epoch, replay, grads, fitting, at_home = 0, None, None, False, False
     @wraps(Learner.fit)
     def fit(self, *args, **kwargs):
-        self.first_epoch, self.fitting = 0, True         # 0 if one that was to go on has failed before it began
+        self.first_epoch = 0                             # if one that was to go on has failed before it began
         with _autocast_as_it_was(), self._way():
+            self.fitting = True
             try: return super().fit(*args, **kwargs)
             finally: self.replay, self.grads, self.loss_grad, self.fitting = None, None, None, False
 
+    @property
+    def twice(self): return getattr(self.dls.train, 'twice', 0)
+
     def _way(self):
         "Meanwhile the network learns in the way that is right for it."
-        if twice := getattr(self.dls.train, 'twice', 0): return _looking_twice(get_model(self.model), twice)
+        if self.twice: return _looking_twice(get_model(self.model), self.twice)
         quick = torch.device(self.dls.device).type == 'cpu' and _is_first(self.model)
         return _by_blocks(self.model) if quick else nullcontext()
 
     def _do_fit(self):
         first, self.first_epoch = self.first_epoch, 0
-        for self.epoch in range(first, self.n_epoch): self._with_events(self._do_epoch, 'epoch', CancelEpochException)
+        try:
+            for self.epoch in range(first, self.n_epoch):
+                self._with_events(self._do_epoch, 'epoch', CancelEpochException)
+        finally:
+            # but for `lr_find`, which puts everything back by itself
+            if self.twice and not hasattr(self, 'lr_finder') and get_model(self.model).n_latent >= 8:
+                _scale_pose(get_model(self.model))
+
+    @wraps(Learner.get_preds)
+    def get_preds(self, ds_idx=1, dl=None, *args, **kwargs):
+        if dl is None and getattr(self.dls[ds_idx], 'twice', 0):
+            dl = self.dls[ds_idx].new(shuffle=False, drop_last=False, twice=0)          # an answer for each image
+        return super().get_preds(ds_idx, dl, *args, **kwargs)
 
     def all_batches(self):
         if isinstance(self.dl, ImagesDL): _channels_for(get_model(self.model), self.dl)  # it may be one that came later
@@ -536,8 +553,10 @@ class BCEWithLogits:
 def plan(
     images:Images, # what is to be learnt
     framed:bool=False, # are they plots, cut to their frames?
-    epochs:int=None, # passes over the images; default as many as make 3,000 batches, but 5 (8 for 'seed') where 8 or fewer do
+    epochs:int=None, # passes over the images; default as many as make 3,000 batches, but 5 (8 for 'seed') from 48,000 images on
     model:str='resnet', # for which network: 'resnet' (`ResNetAutoencoder`) or 'seed' (`Autoencoder`)
+    n_latent:int=None, # length of the latent vector; default 64, or a quarter of an image's numbers if that is less; 128 for 'seed'
+    distort:bool=True, # may images be distorted? (Rows of a table that are no pictures may not.)
 ):
     """How to train on `images`, by their number and size: a dict
     `n_latent`, `augment` (arguments of `Distort`, or None), `bs`, `twice` (as for `dataloaders`), `epochs`,
@@ -546,14 +565,15 @@ def plan(
     if epochs is not None and epochs < 1: raise ValueError(f'a plan has at least one epoch, not {epochs}')
     n, rows, seed = len(images), min(128, max(16, len(images)//100)), model == 'seed'
     def enough(bs): return -(-3000//max(n//bs, 1))
-    twice = 0 if seed or framed or enough(rows) <= 8 else 1/3
+    n_latent = n_latent or (128 if seed else max(1, min(64, images.pixels[0].size//4)))
+    distort = distort and not seed
+    twice = 0 if framed or not distort or n_latent < 8 or enough(rows) <= 8 else 1/3
     bs = round(rows/(1 + twice))
     augment = (dict(rotate=0, shear=0, scale=.05, shift=.03) if framed
                else dict(rotate=15, shear=.2, scale=.15, shift=.1))
     colour, large = images.pixels.shape[1] > 1, math.prod(images.size) > 32*32
     if colour or (large and not framed): augment['plain'] = .25
-    return dict(n_latent=128 if seed else max(1, min(64, images.pixels[0].size//4)),
-                augment=None if seed else augment, bs=bs, twice=twice,
+    return dict(n_latent=n_latent, augment=augment if distort else None, bs=bs, twice=twice,
                 epochs=epochs or (enough(bs) if enough(rows) > 8 else 8 if seed else 5),
                 lr=.006*(rows/128)**.5, wd=min(.6, 23/n**.5))
 
@@ -862,7 +882,7 @@ class Resume(Callback):
         i = np.asarray(dl.dataset)
         some = dl.pixels[torch.as_tensor(i[_evenly(len(i), 64)])].cpu().numpy()
         shapes = repr([(k, *v.shape) for k, v in get_model(self.model).state_dict().items()])
-        return dict(format='cae training', epochs=self.n_epoch, batches=len(dl), bs=dl.bs, twice=dl.twice,
+        return dict(format='cae training', epochs=self.n_epoch, batches=len(dl), bs=dl.bs, twice=round(dl.twice, 3),
                     images=mark(i.tobytes(), some.tobytes()), network=mark(shapes.encode()))
 
     def _tensors(self):
@@ -877,7 +897,8 @@ class Resume(Callback):
     def _read(self):
         "The tensors kept, and how many epochs were done."
         about, t = _read_noted(self.path, 'pt', 'training', _about_training, 'the state of a training')
-        other = [f'{k} {about.get(k)}, not {v}' for k, v in self._training().items() if about.get(k, 0) != v]
+        about = dict(twice=0) | about                             # as it was when nobody asked
+        other = [f'{k} {about.get(k)}, not {v}' for k, v in self._training().items() if about.get(k) != v]
         if other: raise ValueError(f'{self.path}: the state of another training ({", ".join(other)})')
         return t, about['done']
 
