@@ -209,7 +209,7 @@ def _chosen(report):
     shown = ('as they are' if not moved else 'slightly shifted and scaled' if not moved['rotate']
              else 'turned, sheared, scaled and shifted')
     if moved and moved.get('plain'): shown += f' {1 - moved["plain"]:.0%} of the time'
-    if report.get('twice'): shown += ', a third of them twice'
+    if report.get('twice'): shown += ', a third twice'
     return (f'chosen: {", ".join(view)}; network {report["model"]}, {_some(report["n_latent"], "number")} an image; '
             f'{_some(report["epochs"], "epoch")} in batches of {report["bs"]}, images shown {shown}')
 

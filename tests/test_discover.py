@@ -112,7 +112,7 @@ def test_says_what_was_chosen(run):
     assert (report['model'], report['n_latent'], report['size'], report['channels'], report['crop'], report['ink']) == ('resnet', 64, [28, 28], 1, None, False)
     assert (report['bs'], report['epochs'], report['augment']['rotate']) == (12, 30, 15)
     assert 'chosen: 28×28, 1 channel; network resnet, 64 numbers an image; 30 epochs in batches of 12' in res.stdout
-    assert report['twice'] == 1/3 and ', a third of them twice\n' in res.stdout
+    assert report['twice'] == 1/3 and ', a third twice\n' in res.stdout
 
 def test_neighbours_are_the_nearest_latents(run):
     latents, rows = np.load(run[1]/'latents.npy'), list(csv.DictReader((run[1]/'neighbours.csv').open()))
