@@ -547,6 +547,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                              'cae.learner._Still.before_train': ('learner.html#_still.before_train', 'cae/learner.py'),
                              'cae.learner._Still.before_validate': ('learner.html#_still.before_validate', 'cae/learner.py'),
                              'cae.learner._alone': ('learner.html#_alone', 'cae/learner.py'),
+                             'cae.learner._answering': ('learner.html#_answering', 'cae/learner.py'),
                              'cae.learner._as_made': ('learner.html#_as_made', 'cae/learner.py'),
                              'cae.learner._autocast_as_it_was': ('learner.html#_autocast_as_it_was', 'cae/learner.py'),
                              'cae.learner._beside': ('learner.html#_beside', 'cae/learner.py'),

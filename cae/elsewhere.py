@@ -120,8 +120,7 @@ def _taught(images, model, n_latent, epochs, seed, distort):
     with no_random(seed):
         net = _network_called(model, images, how['n_latent'])
         dls = dataloaders(images, valid=images[:1],                   # who has no say, but fastai asks for one
-                          bs=how['bs'], seed=seed, augment=augment, denoise=False,
-                          twice=how['twice'])
+                          bs=how['bs'], seed=seed, augment=augment, denoise=False, twice=how['twice'])
         learn = autoencoder_learner(dls, net, wd=how['wd'])
         lsuv(net.to(learn.dls.device), learn.dls.train.new(bs=128, drop_last=False, augment=None).one_batch()[0])
         with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(how['epochs'], how['lr'])

@@ -102,13 +102,20 @@ def _hooked(layers):
     return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in layers)
 
 @contextmanager
+def _answering(model, forward):
+    "Meanwhile `model` answers by the function `forward`."
+    own = vars(model).get('forward')
+    model.forward = forward
+    try: yield
+    finally:
+        vars(model).pop('forward')
+        if own: model.forward = own
+
 def _by_blocks(model):
     "Meanwhile `model` answers by `blockwise`, unless a hook listens at one of its layers."
     quick, plain, (_, *layers) = blockwise(model), model.forward, model.modules()
     def forward(x): return plain(x) if _hooked(layers) else quick(x)
-    model.forward = forward
-    try: yield
-    finally: vars(model).pop('forward', None)
+    return _answering(model, forward)
 
 def _pose_layers(model):
     "The linear layers of `model` on either side of its latents, and how many of these are the pose: an eighth."
@@ -127,21 +134,16 @@ def _scale_pose(model, share=.1):
     out.weight[:, -n_pose:].mul_(was/share)
     return was.item()
 
-@contextmanager
 def _looking_twice(model, twice):
     """Meanwhile `model`, as long as it learns, takes the last images of a batch for second looks at the first ones,
     a share `twice` of them, and draws each from the content of its first look and the pose of its second."""
-    (*_, n_pose), plain, own = _pose_layers(model), model.forward, vars(model).get('forward')
+    (*_, n_pose), plain = _pose_layers(model), model.forward
     def forward(x):
         if not model.training: return plain(x)
         z, once = model.encode(x), round(len(x)/(1 + twice))
         borrowed = torch.cat([z[:len(x) - once, :-n_pose], z[once:, -n_pose:]], 1)
         return model.generate(torch.cat([z[:once], borrowed]))
-    if n_pose: model.forward = forward
-    try: yield
-    finally:
-        vars(model).pop('forward', None)
-        if own: model.forward = own
+    return _answering(model, forward if n_pose else plain)
 
 @contextmanager
 def _autocast_as_it_was():
@@ -565,16 +567,16 @@ def plan(
     if epochs is not None and epochs < 1: raise ValueError(f'a plan has at least one epoch, not {epochs}')
     n, rows, seed = len(images), min(128, max(16, len(images)//100)), model == 'seed'
     def enough(bs): return -(-3000//max(n//bs, 1))
+    many, distort = enough(rows) <= 8, distort and not seed
     n_latent = n_latent or (128 if seed else max(1, min(64, images.pixels[0].size//4)))
-    distort = distort and not seed
-    twice = 0 if framed or not distort or n_latent < 8 or enough(rows) <= 8 else 1/3
+    twice = 0 if framed or not distort or n_latent < 8 or many else 1/3
     bs = round(rows/(1 + twice))
     augment = (dict(rotate=0, shear=0, scale=.05, shift=.03) if framed
                else dict(rotate=15, shear=.2, scale=.15, shift=.1))
     colour, large = images.pixels.shape[1] > 1, math.prod(images.size) > 32*32
     if colour or (large and not framed): augment['plain'] = .25
     return dict(n_latent=n_latent, augment=augment if distort else None, bs=bs, twice=twice,
-                epochs=epochs or (enough(bs) if enough(rows) > 8 else 8 if seed else 5),
+                epochs=epochs or (enough(bs) if not many else 8 if seed else 5),
                 lr=.006*(rows/128)**.5, wd=min(.6, 23/n**.5))
 
 # %% ../nbs/03_learner.ipynb #5a4e0002
