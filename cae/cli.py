@@ -182,7 +182,7 @@ def _write(out, images, learn, losses, found, errors, near, card, report, progre
     def picture(path):
         name, about, ax = next(drawn)
         shown.append((name, about, figure_png(ax)))
-        write_whole(path, shown[-1][2])
+        write_whole(path.with_name(f'{name}.png'), shown[-1][2])
     def text(make): return lambda path: write_whole(path, make())
     how = {**dict.fromkeys(_folders, lambda path: _put(out/'.unfinished'/path.name, path)),
            'model.json': lambda path: save(learn.model, path.with_suffix('')),
@@ -192,7 +192,7 @@ def _write(out, images, learn, losses, found, errors, near, card, report, progre
            'card.csv': text(lambda: card.to_csv(index_label='measure', lineterminator='\n')),
            'skipped.csv': lambda path: _write_skipped(path, images),
            'map.html': lambda path: save_explorer(path, images, found.map, found, learn, title=title,
-                                                  errors=errors, near=near),
+                                                  errors=errors, near=near, latents=found.latents),
            'report.html': lambda path: save_report(path, shown, facts, card, title, _headline(report), page='map.html'),
            'report.json': text(lambda: json.dumps(report, indent=2, ensure_ascii=False) + '\n')}
     _set_aside(out/'names.csv')
@@ -466,7 +466,7 @@ def _taught(run, learn, images, found, keep, seed, report):
     with _Step(report, 'refining') as step:
         res = refine(learn, images, found, rounds=lessons, seed=seed, progress=step.of, begin=len(found.rounds),
                      cbs=lambda r: Resume(run.path(f'lesson{r}.safetensors')), after=keep)
-    keep(res)
+    if not res.rounds[-1]['kept']: keep(res)                 # of one that was kept `after` did it
     return res
 
 def _sharpen(run, learn, report):
@@ -565,7 +565,9 @@ def discover_images(
     run, _Run.at_work = _Run(out, asked), None
     if not anew: run.check()                                 # what can be refused is refused before an hour of reading
     from cae.learner import _alone
-    with _folder(out) as folder, _alone(folder):             # made now, lest an hour's training find no place to go
+    from fastai.torch_core import no_random
+    # the folder is made now, lest an hour's training find no place to go
+    with _folder(out) as folder, _alone(folder), no_random(asked['seed']):
         try: return _whole_job(source, folder, asked, anew, epochs, memory)
         finally: run.close()
 
@@ -573,12 +575,10 @@ def _whole_job(source, out, asked, anew, epochs, memory):
     "`discover_images` in a folder where nobody else is at work; `asked` are the settings that make it another run."
     from cae.large import _arrow
     from cae.learner import plan
-    from fastai.torch_core import set_seed
     run, model, seed = _Run(out, asked, anew), asked['model'], asked['seed']
     if anew and memory: run.forget()
     if memory: run.claim()                                       # since the decoding is kept, too
     report = dict(source=_text(source), seed=seed, model=model, seconds={})
-    set_seed(seed, reproducible=True)
     images = _collection(source, model, report, memory and (run.path('images'), int(memory*2**30)), asked['labels'])
     run = _Run(out, asked | dict(images=_fingerprint(images)), anew)
     if not anew:
@@ -665,7 +665,8 @@ def _finish(run, learn, everything, seed, report, sample=None):
         with _Step(report, 'neighbours') as step:
             return neighbours(found.latents, n=min(9, len(images) - 1), progress=step.of)[0]
     def measured():
-        with _Step(report, 'errors') as step: return reconstruction_error(learn, images, progress=step.of)
+        with _Step(report, 'errors') as step:
+            return reconstruction_error(learn, images, progress=step.of, latents=found.latents)
     near, errors = (run.once(name, make, _npy, _read_npy, report)
                     for name, make in (('neighbours.npy', nearest), ('errors.npy', measured)))
     report |= _figures(images, errors, found) | (dict(sampled=len(images)) if sample is not None else {})
@@ -919,7 +920,8 @@ def _plot_placed(found, xy, groups, shift, called):
                   title=f'{len(xy):,} new images on the map of {len(found):,}; {np.sum(groups < 0):,} in no group')
     ax.collections[0].set_alpha(.22)
     size, inside = np.clip(3e4/len(xy), 6, 40), groups >= 0
-    above = dict(s=size, zorder=4)                       # of the known ones; the groups' names lie above both
+    # above the known ones, and above the groups' names as long as they are few
+    above = dict(s=size, zorder=6 if len(xy) < 500 else 4)
     ax.scatter(*xy[inside].T, c=[group_color(g) for g in groups[inside]], lw=.6, edgecolors='black', **above)
     ax.scatter([], [], s=40, c='white', lw=.6, edgecolors='black', label='new, in the group of its colour')
     if not inside.all(): ax.scatter(*xy[~inside].T, c='black', lw=1.2, marker='x', label='new, in no group', **above)
@@ -931,13 +933,9 @@ def _placed(network, images, latents, found, names, shift, report):
     import numpy as np
     from cae.latents import neighbours, reconstruction_error
     with _Step(report, 'placing') as step:
-        xy = np.concatenate([found.map.transform(latents[i:i+1024])
-                             for i in step.of(range(0, len(latents), 1024))]) + shift
-    with _Step(report, 'grouping') as step:
-        votes = [found.vote(latents[i:i+8192]) for i in step.of(range(0, len(latents), 8192))]
-        groups, share = map(np.concatenate, zip(*votes))
-    with _Step(report, 'neighbours') as step: near = neighbours(found.latents, of=latents, n=1, progress=step.of)[0]
-    with _Step(report, 'errors') as step: errors = reconstruction_error(network, images, progress=step.of)
+        near, d = neighbours(found.latents, of=latents, n=min(10, len(found) - 1), progress=step.of)
+        xy, (groups, share) = found.map._between(near) + shift, found._voted(near, d)
+    with _Step(report, 'errors') as step: errors = reconstruction_error(network, images, progress=step.of, latents=latents)
     return dict(name=images.names, x=xy[:, 0], y=xy[:, 1], cluster=groups, confidence=share,
                 error=errors, nearest=names[near[:, 0]], label=_labels(images))
 

@@ -8,7 +8,7 @@ __all__ = ['landscape', 'hills', 'Groups', 'discover', 'refine', 'save_groups', 
            'plot_confusion']
 
 # %% ../nbs/06_clusters.ipynb #f9bbcfac
-import copy, json, warnings
+import copy, json, math, warnings
 from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import pairwise
@@ -102,6 +102,7 @@ class Groups:
         self.latents, self.map, self.labels, self.confidence, self.rounds = (
             latents, themap, np.asarray(labels), np.asarray(confidence), list(rounds))
         self.n_clusters = int(self.labels.max(initial=-1)) + 1
+        self._usual = {}     # the distance within which 999 in 1,000 images have their k-th neighbour, by k
 
     def __len__(self): return len(self.labels)
     def __repr__(self):
@@ -159,16 +160,23 @@ class Groups:
         float32 (M,), 0 for an image in none."""
         latents, k = _check_new(latents, self.latents.shape[1]), min(k, len(self) - 1)
         if not len(latents): return np.empty(0, dtype=int), np.empty(0, dtype=np.float32)
-        voters = KNeighborsClassifier(k).fit(self.latents, self.labels)
-        votes = voters.predict_proba(latents)
-        res, share = voters.classes_[votes.argmax(1)], votes.max(1).astype(np.float32)
-        if far is not None:
-            some = self.latents[_evenly(len(self), 2000)]
-            usual = np.quantile(voters.kneighbors(some, k + 1)[0][:, -1], .999)
-            # by so little the same image may differ from itself, made in another batch
-            hair = 1e-5*np.linalg.norm(some, axis=1).max()
-            res = np.where(voters.kneighbors(latents, 1)[0][:, 0] > far*usual + hair, -1, res)
+        return self._voted(*neighbours(self.latents, latents, k), far)
+
+    def _voted(self, near, d, far=1.5):
+        "What `vote` returns, by the nearest known images of each new one, (M,k), and how far off these are."
+        groups, theirs = np.unique(self.labels), self.labels[near]
+        votes = np.stack([(theirs == g).mean(1) for g in groups], 1)
+        res, share = groups[votes.argmax(1)], votes.max(1).astype(np.float32)
+        if far is not None: res = np.where(d[:, 0] > self._reach(near.shape[1], far), -1, res)
         return res, np.where(res < 0, 0, share)
+
+    def _reach(self, k, far):
+        "How far off an image is too far off, as in `vote`."
+        some = self.latents[_evenly(len(self), 2000)]
+        if k not in self._usual:
+            self._usual[k] = np.quantile(neighbours(self.latents, some, k + 1)[1][:, -1], .999)
+        # by so little the same image may differ from itself, made in another batch
+        return far*self._usual[k] + 1e-5*np.linalg.norm(some, axis=1).max()
 
     def predict(self,
         latents, # of new images, (M,n_latent)
@@ -278,8 +286,9 @@ class _Batches(Callback):
     order = 70                                           # after `Resume`, which knows how many are done
     def __init__(self, wrap, valid=True): self.wrap, self.valid = wrap, valid
     def before_fit(self):
-        each = sum(len(dl) for dl in self.dls.loaders[:1 + self.valid])
-        self.tell, self.n_told = _teller(self.wrap, self.n_epoch*each), getattr(self.learn, 'first_epoch', 0)*each
+        each, left = (sum(len(dl) for dl in self.dls.loaders[:1 + self.valid]),
+                      self.n_epoch - getattr(self.learn, 'first_epoch', 0))
+        self.tell, self.n_told = _teller(self.wrap, left*each), 0
     def after_batch(self):
         self.n_told += 1
         self.tell(self.n_told)
@@ -670,9 +679,10 @@ def match_groups(
     true, found = np.asarray(true), np.asarray(found)
     if len(true) != len(found): raise ValueError(f'{len(found)} images in groups, {len(true)} labels')
     found, true = _labelled(true, found)
-    classes, groups = np.unique(true).tolist(), np.unique(found[found >= 0]).tolist()
-    table = np.array([[np.sum((found == g) & (true == c)) for c in classes]
-                      for g in groups]).reshape(len(groups), len(classes))
+    (classes, c), (groups, g) = (np.unique(x[found >= 0], return_inverse=True) for x in (true, found))
+    shape = len(groups), len(classes)
+    table = np.bincount(g*len(classes) + c, minlength=math.prod(shape)).reshape(shape)
+    groups, classes = groups.tolist(), classes.tolist()
     return {groups[i]: classes[j] for i, j in zip(*linear_sum_assignment(-table))}
 
 def clustering_accuracy(
@@ -790,7 +800,7 @@ def report_card(
     images:Images, # the collection; its labels, if it has some, are used here and nowhere else
     found=None, # its `Groups`, for a column of their own; default none
     model=None, # the network or `Learner`, for the error of its reproductions
-    n:int=4000, # of how many images the three are judged, drawn at random if there are more
+    n:int=None, # of how many images the three are judged, drawn at random if there are more; default 4,000, fewer if those had more than 100 million numbers
     seed:int=42, # for the choice and the maps
     progress=noop, # wraps thousandths of the work, as `tqdm` does; default nothing is shown
 ):
@@ -800,7 +810,8 @@ def report_card(
     if len(latents) != len(images): raise ValueError(f'{len(latents)} latents for {len(images)} images')
     if found is not None: _check_groups(images, found)
     if model is not None: check_fit(_network(model), images.pixels.shape)        # and not after three maps
-    chance = np.random.default_rng(seed).permutation(len(images))
+    n, chance = (n or max(1, min(4000, 10**8//images.pixels[0].size)),
+                 np.random.default_rng(seed).permutation(len(images)))
     # all of them in their own order, in which `discover` found what it found
     some, mixed = (chance[:n], slice(None)) if n < len(images) else (slice(None), chance)
     judged, latents = images[some], latents[some]
@@ -812,7 +823,9 @@ def report_card(
                               _shares(progress, 1, 1, 1)):
         card[name] = _judge(x, judged.labels, mixed, seed, job)
     if found is not None: card['all images'] = _of_all(found, images.labels)
-    card['PCA']['error of reproductions'] = float(((pca.inverse_transform(components).clip(0, 1) - flat)**2).mean())
+    off = pca.inverse_transform(components).clip(0, 1)
+    off -= flat
+    card['PCA']['error of reproductions'] = float(np.square(off, out=off).mean())
     if model is not None: card['network']['error of reproductions'] = float(reconstruction_error(model, judged).mean())
     table = pd.DataFrame(card).reindex([m for m in _sources if any(m in c for c in card.values())])
     return table.assign(source=[_sources[m] for m in table.index])

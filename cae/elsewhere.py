@@ -112,7 +112,7 @@ def _check_count(name, x):
     if x is not None and (not isinstance(x, Integral) or isinstance(x, bool) or x < 1):
         raise ValueError(f'{name} is a whole number, at least 1, or None; not {x!r}')
 
-def _taught(images, model, n_latent, epochs, seed, distort):
+def _trained(images, model, n_latent, epochs, seed, distort):
     """The network called `model`, after it has learnt `images` as `plan` says,
     without a word and without a trace in the global random numbers."""
     how = plan(images, epochs=epochs, model=model, n_latent=n_latent and int(n_latent), distort=distort)
@@ -153,7 +153,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         X = validate_data(self, X, ensure_min_samples=2)
         self.shape_, self.image_shape_ = shape, _layout(X.shape[1], shape, self.size, self.channels)
         self.dtype_, self.range_ = X.dtype, (0, 255) if X.dtype == np.uint8 else (float(X.min()), float(X.max()))
-        self.model_ = _taught(self._images(X), self.model, self.n_latent, self.epochs, self.seed,
+        self.model_ = _trained(self._images(X), self.model, self.n_latent, self.epochs, self.seed,
                               distort=shape is not None or self.size is not None)
         self._n_features_out = self.model_.n_latent
         return self

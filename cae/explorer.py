@@ -59,7 +59,7 @@ def _sheet(tiles, across):
     full = np.zeros((rows*across, c, h, w), np.uint8)
     full[:n] = tiles
     x = full.reshape(rows, across, c, h, w).transpose(0, 3, 1, 4, 2).reshape(rows*h, across*w, c)
-    Image.fromarray(x[..., 0] if c == 1 else x).save(buf, 'WEBP', quality=75, method=4)
+    Image.fromarray(x[..., 0] if c == 1 else x).save(buf, 'WEBP', quality=75, method=1)     # others take longer for 2 % less
     return _base64(buf.getvalue())
 
 # %% ../nbs/07_explorer.ipynb #5a029644
@@ -147,14 +147,16 @@ def _check_lengths(n, **others):
     for what, x in others.items():
         if x is not None and len(x) != n: raise ValueError(f'{n:,} images, but {len(x):,} {what}')
 
-def _sheets(images, order, tile, across, down, model):
+def _sheets(images, order, tile, across, down, model, latents=None):
     """The images, and what `model` makes of them, in `order` and in sheets:
     a generator of names and files in base64, written on all cores."""
     def tiles():
         for k, i in enumerate(np.split(order, range(across*down, len(order), across*down))):
             some = images[i]
             yield f'original{k}', _shrunk(some.pixels, tile)
-            if model is not None: yield f'reproduction{k}', _shrunk(reconstruct(model, some), tile)
+            if model is None: continue
+            drawn = reconstruct(model, some, latents=None if latents is None else latents[i])
+            yield f'reproduction{k}', _shrunk(drawn, tile)
     n = min(32, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(n)
     try:
@@ -196,13 +198,14 @@ def save_explorer(
     errors=None, # of the reproductions, (N,); default measured with `model`
     near=None, # nearest images of each, indices (N,k); default found among the latents of `found`
     most:int=100_000, # points on the page; of more images an even selection
+    latents=None, # of `images` by `model`, (N,n_latent); default made once more, where reproductions are drawn
 ):
     """Write one page to look around in, which needs nothing but a browser; returns its path.
     A `ValueError` if the parts are not about the same images."""
     xy = np.asarray(_points_of(themap), dtype=np.float32)
     _check_lengths(len(images), **{'points on the map': xy, 'images in groups': found,
-                                   'errors': errors, 'lists of neighbours': near})
-    if errors is None and model is not None: errors = reconstruction_error(model, images)
+                                   'errors': errors, 'lists of neighbours': near, 'latents': latents})
+    if errors is None and model is not None: errors = reconstruction_error(model, images, latents=latents)
     some = _evenly(len(xy), most)
     order = some[_by_place(xy[some])]
     xy = (xy - (xy.max(0) + xy.min(0))/2)[order]
@@ -210,7 +213,7 @@ def save_explorer(
                      _tile_size(len(order), images.size, 1 + (model is not None)))
     across, down = max(1, 896//tile[1]), max(1, 896//tile[0])
     about = _describe(images, order, xy, columns, found, names, title, tile, across, down, model)
-    return write_whole(path, _page(about, _points(xy), columns, _sheets(images, order, tile, across, down, model)))
+    return write_whole(path, _page(about, _points(xy), columns, _sheets(images, order, tile, across, down, model, latents)))
 
 # %% ../nbs/07_explorer.ipynb #d203ad91
 def _renamed(path, names):

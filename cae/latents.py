@@ -36,24 +36,25 @@ def _all_digits(device):
     finally: setattr(where, what, was)
 
 @torch.inference_mode()
-def _over(model, x, bs, do, progress=noop):
-    "`do(model, batch of x on the model's device)` for all of `x`, as one float32 array that is filled batch by batch."
+def _over(model, x, bs, do, progress=noop, *others):
+    """`do(model, batch of x on the model's device)` for all of `x`, as one float32 array that is filled batch by batch;
+    `do` gets the same part of each of `others`, arrays, too."""
     if bs < 1: raise ValueError(f'a batch has at least one image, not {bs}')
     device, res = next(model.parameters()).device, None
-    file, x = mapped_file(x), as_torch(x) if isinstance(x, np.ndarray) else x
+    file, (x, *others) = mapped_file(x), (as_torch(a) if isinstance(a, np.ndarray) else a for a in (x, *others))
     with _answering(model), _all_digits(device):
         for i in progress(range(0, len(x) or 1, bs)):                # of none, one batch of none tells the shape
-            y = do(model, x[i:i+bs].to(device)).float().cpu().numpy()
+            y = do(model, *(a[i:i+bs].to(device) for a in (x, *others))).float().cpu().numpy()
             if res is None: res = np.empty((len(x), *y.shape[1:]), np.float32)
             res[i:i+bs] = y
             let_go(file)
     return res
 
-def _over_images(model, images, bs, do, progress):
+def _over_images(model, images, bs, do, progress, *others):
     "`_over` for an `Images`: batches come as floats with the channels that the network takes."
     model = _network(model)
     check_fit(model, images.pixels.shape)
-    return _over(model, images.pixels, bs, lambda m, x: do(m, to_float(x, m.channels)), progress)
+    return _over(model, images.pixels, bs, lambda m, x, *z: do(m, to_float(x, m.channels), *z), progress, *others)
 
 def vectorize(
     model, # a network or a `Learner`
@@ -65,27 +66,41 @@ def vectorize(
     return _over_images(model, images, bs, lambda m, x: m.encode(x), progress)
 
 # %% ../nbs/04_latents.ipynb #1b90c81b
+def _checked_latents(model, latents):
+    "`latents` as a float32 array (N,n_latent); another shape is a `ValueError`."
+    latents, n = np.ascontiguousarray(_as_numpy(latents), dtype=np.float32), _network(model).n_latent
+    if latents.ndim != 2 or latents.shape[1] != n:
+        raise ValueError(f'latents of this network have the shape (N, {n}), not {latents.shape}')
+    return latents
+
+def _over_answers(model, images, bs, do, progress, latents):
+    "`_over_images` of `do(images, what the network makes of them)`, by their `latents` where these are at hand."
+    if latents is None: return _over_images(model, images, bs, lambda m, x: do(x, m(x)), progress)
+    latents = _checked_latents(model, latents)
+    if len(latents) != len(images): raise ValueError(f'{len(images):,} images, but {len(latents):,} latents')
+    return _over_images(model, images, bs, lambda m, x, z: do(x, m.generate(z)), progress, latents)
+
 def reconstruct(
     model, # a network or a `Learner`
     images:Images, # of the network's size
     bs:int=1024, # images in a batch
     progress=noop, # wraps the batches, as `tqdm` does; default nothing is shown
+    latents=None, # of `images` by this network, (N,n_latent); default made once more
 ):
     "What the network makes of `images`: float32 (N,C,H,W) in [0, 1], with the images' own channels."
-    def do(m, x):
-        y = m(x)
-        return y.mean(1, keepdim=True) if images.channels == 1 else y
-    return _over_images(model, images, bs, do, progress)
+    def do(x, y): return y.mean(1, keepdim=True) if images.channels == 1 else y
+    return _over_answers(model, images, bs, do, progress, latents)
 
 def reconstruction_error(
     model, # a network or a `Learner`
     images:Images, # of the network's size
     bs:int=1024, # images in a batch
     progress=noop, # wraps the batches, as `tqdm` does; default nothing is shown
+    latents=None, # of `images` by this network, (N,n_latent); default made once more
 ):
     """The mean squared error of each image's reproduction,
     of pixels in [0, 1] and over the network's own channels: float32 (N,)."""
-    return _over_images(model, images, bs, lambda m, x: (m(x) - x).pow(2).mean((1, 2, 3)), progress)
+    return _over_answers(model, images, bs, lambda x, y: (y - x).pow(2).mean((1, 2, 3)), progress, latents)
 
 # %% ../nbs/04_latents.ipynb #526a92fe
 def generate(
@@ -94,11 +109,7 @@ def generate(
     bs:int=1024, # vectors in a batch
 ):
     "Images from latents: float32 (N,C,H,W) in [0, 1], in the network's channels."
-    latents = as_torch(np.ascontiguousarray(_as_numpy(latents), dtype=np.float32))
-    n = _network(model).n_latent
-    if latents.ndim != 2 or latents.shape[1] != n:
-        raise ValueError(f'latents of this network have the shape (N, {n}), not {tuple(latents.shape)}')
-    return _over(_network(model), latents, bs, lambda m, z: m.generate(z))
+    return _over(_network(model), _checked_latents(model, latents), bs, lambda m, z: m.generate(z))
 
 def interpolate(
     a, # latent at one end, (n_latent,)

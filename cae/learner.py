@@ -16,6 +16,7 @@ from importlib import import_module
 from importlib.metadata import version
 from inspect import isgenerator
 from pathlib import Path
+from types import MethodType
 
 import matplotlib as mpl, matplotlib.pyplot as plt, numpy as np, torch, torch.nn.functional as F
 from torch import nn
@@ -102,10 +103,11 @@ def _hooked(layers):
     return any(m._forward_hooks or m._forward_pre_hooks or m._backward_hooks or m._backward_pre_hooks for m in layers)
 
 @contextmanager
-def _answering(model, forward):
-    "Meanwhile `model` answers by the function `forward`."
+def _with_forward(model, answer):
+    "Meanwhile `model` answers by the function `answer`; a copy of it that is made meanwhile does not."
     own = vars(model).get('forward')
-    model.forward = forward
+    def forward(self, x): return answer(x) if self is model else type(self).forward(self, x)
+    model.forward = MethodType(forward, model)
     try: yield
     finally:
         vars(model).pop('forward')
@@ -115,35 +117,7 @@ def _by_blocks(model):
     "Meanwhile `model` answers by `blockwise`, unless a hook listens at one of its layers."
     quick, plain, (_, *layers) = blockwise(model), model.forward, model.modules()
     def forward(x): return plain(x) if _hooked(layers) else quick(x)
-    return _answering(model, forward)
-
-def _pose_layers(model):
-    "The linear layers of `model` on either side of its latents, and how many of these are the pose: an eighth."
-    if isinstance(model, ResNetAutoencoder): return model.encode[-1], model.decode[0], model.n_latent//8
-    raise ValueError(f'only a ResNetAutoencoder can look at an image twice; with twice=0 the {type(model).__name__} '
-                     'sees each once')
-
-@torch.no_grad()
-def _scale_pose(model, share=.1):
-    """Make the pose in the latents of `model` small, `share` of the content by the size of the weights,
-    and what reads it sensitive in proportion: every answer stays as it was. Returns how large it was."""
-    into, out, n_pose = _pose_layers(model)
-    size = into.weight.norm(dim=1)
-    was = size[-n_pose:].mean().clamp(min=1e-9)/size[:-n_pose].mean().clamp(min=1e-9)
-    for w in (into.weight[-n_pose:], into.bias[-n_pose:]): w.mul_(share/was)
-    out.weight[:, -n_pose:].mul_(was/share)
-    return was.item()
-
-def _looking_twice(model, twice):
-    """Meanwhile `model`, as long as it learns, takes the last images of a batch for second looks at the first ones,
-    a share `twice` of them, and draws each from the content of its first look and the pose of its second."""
-    (*_, n_pose), plain = _pose_layers(model), model.forward
-    def forward(x):
-        if not model.training: return plain(x)
-        z, once = model.encode(x), round(len(x)/(1 + twice))
-        borrowed = torch.cat([z[:len(x) - once, :-n_pose], z[once:, -n_pose:]], 1)
-        return model.generate(torch.cat([z[:once], borrowed]))
-    return _answering(model, forward if n_pose else plain)
+    return _with_forward(model, forward)
 
 @contextmanager
 def _autocast_as_it_was():
@@ -174,7 +148,7 @@ class AutoencoderLearner(Learner):
     @wraps(Learner.fit)
     def fit(self, *args, **kwargs):
         self.first_epoch = 0                             # if one that was to go on has failed before it began
-        with _autocast_as_it_was(), self._way():
+        with _autocast_as_it_was(), self._pose_at_work(), self._way():
             self.fitting = True
             try: return super().fit(*args, **kwargs)
             finally: self.replay, self.grads, self.loss_grad, self.fitting = None, None, None, False
@@ -188,20 +162,25 @@ class AutoencoderLearner(Learner):
         quick = torch.device(self.dls.device).type == 'cpu' and _is_first(self.model)
         return _by_blocks(self.model) if quick else nullcontext()
 
+    @contextmanager
+    def _pose_at_work(self):
+        "Meanwhile the pose is as large as the content, if there is one; then it is small, whatever callbacks put back."
+        model, self.searched = get_model(self.model), False
+        if not self.twice: return (yield)
+        by = _scale_pose(model, 1)
+        try: yield
+        finally: _multiply_pose(model, 1/by) if self.searched else _scale_pose(model, .1)    # `lr_find` leaves no trace
+
     def _do_fit(self):
-        first, self.first_epoch = self.first_epoch, 0
-        try:
-            for self.epoch in range(first, self.n_epoch):
-                self._with_events(self._do_epoch, 'epoch', CancelEpochException)
-        finally:
-            # but for `lr_find`, which puts everything back by itself
-            if self.twice and not hasattr(self, 'lr_finder') and get_model(self.model).n_latent >= 8:
-                _scale_pose(get_model(self.model))
+        first, self.first_epoch, self.searched = self.first_epoch, 0, hasattr(self, 'lr_finder')
+        for self.epoch in range(first, self.n_epoch):
+            self._with_events(self._do_epoch, 'epoch', CancelEpochException)
 
     @wraps(Learner.get_preds)
     def get_preds(self, ds_idx=1, dl=None, *args, **kwargs):
-        if dl is None and getattr(self.dls[ds_idx], 'twice', 0):
-            dl = self.dls[ds_idx].new(shuffle=False, drop_last=False, twice=0)          # an answer for each image
+        dl = self.dls[ds_idx] if dl is None else dl
+        # an answer for each image, in their order
+        if isinstance(dl, ImagesDL): dl = dl.new(shuffle=False, drop_last=False, twice=0)
         return super().get_preds(ds_idx, dl, *args, **kwargs)
 
     def all_batches(self):
@@ -551,6 +530,47 @@ class BCEWithLogits:
             raise ValueError("this is not the network's last answer; each has its loss computed once, before the next")
         return F.binary_cross_entropy_with_logits(logits.float(), yb, reduction=reduction)
 
+# %% ../nbs/03_learner.ipynb #7a1c0006
+def _pose_layers(model):
+    "The linear layers of `model` on either side of its latents, and how many of these are the pose: an eighth."
+    if isinstance(model, ResNetAutoencoder): return model.encode[-1], model.decode[0], model.n_latent//8
+    raise ValueError(f'only a ResNetAutoencoder can look at an image twice; with twice=0 the {type(model).__name__} '
+                     'sees each once')
+
+@torch.no_grad()
+def _multiply_pose(model, by):
+    """Multiply the pose in the latents of `model`, and have what reads it divide it again:
+    if `by` is a power of two, no answer changes by a bit."""
+    into, out, n_pose = _pose_layers(model)
+    if not n_pose: return
+    for w in (into.weight[-n_pose:], into.bias[-n_pose:]): w.mul_(by)
+    out.weight[:, -n_pose:].div_(by)
+
+def _pose_size(model):
+    "How large the pose in the latents of `model` is beside the content, by the size of the weights; 1 if there is none."
+    into, _, n_pose = _pose_layers(model)
+    if not n_pose: return 1
+    size = into.weight.detach().norm(dim=1)
+    return float(size[-n_pose:].mean().clamp(min=1e-9)/size[:-n_pose].mean().clamp(min=1e-9))
+
+def _scale_pose(model, share):
+    """Make the pose in the latents of `model` about `share` of the content; every answer stays as it was.
+    Returns what it was multiplied by, a power of two."""
+    by = 2.**round(math.log2(share/_pose_size(model)))
+    _multiply_pose(model, by)
+    return by
+
+def _looking_twice(model, twice):
+    """Meanwhile `model`, as long as it learns, takes the last images of a batch for second looks at the first ones,
+    a share `twice` of them, and draws each from the content of its first look and the pose of its second."""
+    (*_, n_pose), plain = _pose_layers(model), model.forward
+    def answer(x):
+        if not model.training: return plain(x)
+        z, once = model.encode(x), round(len(x)/(1 + twice))
+        borrowed = torch.cat([z[:len(x) - once, :-n_pose], z[once:, -n_pose:]], 1)
+        return model.generate(torch.cat([z[:once], borrowed]))
+    return _with_forward(model, answer if n_pose else plain)
+
 # %% ../nbs/03_learner.ipynb #5aedc830
 def plan(
     images:Images, # what is to be learnt
@@ -569,7 +589,7 @@ def plan(
     def enough(bs): return -(-3000//max(n//bs, 1))
     many, distort = enough(rows) <= 8, distort and not seed
     n_latent = n_latent or (128 if seed else max(1, min(64, images.pixels[0].size//4)))
-    twice = 0 if framed or not distort or n_latent < 8 or many else 1/3
+    twice = 0 if framed or not distort or n_latent < 8 or n >= 32_000 else 1/3
     bs = round(rows/(1 + twice))
     augment = (dict(rotate=0, shear=0, scale=.05, shift=.03) if framed
                else dict(rotate=15, shear=.2, scale=.15, shift=.1))
@@ -887,13 +907,18 @@ class Resume(Callback):
         return dict(format='cae training', epochs=self.n_epoch, batches=len(dl), bs=dl.bs, twice=round(dl.twice, 3),
                     images=mark(i.tobytes(), some.tobytes()), network=mark(shapes.encode()))
 
+    def _scale(self):
+        "How far `MixedPrecision` enlarges gradients, and since when, as a dict; with as many bits as usual an empty one."
+        scaler = getattr(self.learn, 'scaler', None)
+        return scaler.state_dict() if scaler else {}
+
     def _tensors(self):
         rec = self.recorder
         known = _optimizer_tensors(self.opt) | dict(
             losses=torch.stack(rec.losses).float(), lrs=torch.tensor(rec.lrs, dtype=torch.float64),
             iters=torch.tensor(rec.iters), smooth=rec.smooth_loss.val,
             values=torch.tensor([[*map(float, v)] for v in rec.values], dtype=torch.float64),
-            random=torch.get_rng_state())
+            random=torch.get_rng_state()) | {f'scaler.{k}': torch.as_tensor(v) for k, v in self._scale().items()}
         return _learnt(self.learn) | {k: v.detach().cpu().contiguous().clone() for k, v in known.items()}
 
     def _read(self):
@@ -920,6 +945,8 @@ class Resume(Callback):
         _set_learnt(self.learn, t)
         _set_optimizer(self.opt, t)
         torch.set_rng_state(t['random'])
+        if self._scale():
+            self.learn.scaler.load_state_dict({k[7:]: v.item() for k, v in t.items() if k.startswith('scaler.')})
         rec, self.learn.train_iter = self.recorder, len(t['losses'])
         rec.losses, rec.lrs, rec.iters, rec.values = (
             list(t['losses']), t['lrs'].tolist(), t['iters'].tolist(), [L(v) for v in t['values'].tolist()])

@@ -282,7 +282,11 @@ class NearestMap(Map):
         latents = _check(latents, 1)
         m, n = latents.shape[1], self.latents.shape[1]
         if m != n: raise ValueError(f'this map was made of vectors of {n} numbers, not {m}')
-        return np.median(self.xy[neighbours(self.latents, latents, self.n)[0]], axis=1)
+        return self._between(neighbours(self.latents, latents, self.n)[0])
+
+    def _between(self, near):
+        "Where those belong whose nearest are `near`, indices (M,k), `n` of them or more: float32 (M,2)."
+        return np.median(self.xy[near[:, :self.n]], axis=1)
 
     def pulled(self,
         exaggeration:float=2, # how much stronger than in textbook t-SNE attraction is now
