@@ -466,7 +466,8 @@ def _taught(run, learn, images, found, keep, seed, report):
     with _Step(report, 'refining') as step:
         res = refine(learn, images, found, rounds=lessons, seed=seed, progress=step.of, begin=len(found.rounds),
                      cbs=lambda r: Resume(run.path(f'lesson{r}.safetensors')), after=keep)
-    if not res.rounds[-1]['kept']: keep(res)                 # of one that was kept `after` did it
+    # of a lesson that was kept `after` has kept the groups, but not yet how long it took
+    run.note(report) if res.rounds[-1]['kept'] else keep(res)
     return res
 
 def _sharpen(run, learn, report):
@@ -911,6 +912,21 @@ def _known(folder, network):
             table.name.to_numpy(), xy[0] - themap.xy[0])
 
 # %% ../nbs/11_cli.ipynb #c0900012
+def _step_aside(ax, xy, margin=4):
+    """Move the names on `ax` up or down, by at most three times their height,
+    to where they hide none of the points `xy` and no other name."""
+    import numpy as np
+    points, back = ax.transData.transform(xy), ax.transData.inverted()
+    boxes = {text: text.get_window_extent().padded(margin) for text in ax.texts}
+    for text, box in list(boxes.items()):
+        others = [b for t, b in boxes.items() if t is not text]
+        for up in sorted(np.arange(-3, 3.1, .25)*box.height, key=abs):
+            moved = box.translated(0, up)
+            if not moved.count_contains(points) and not moved.count_overlaps(others): break
+        else: continue
+        boxes[text] = moved
+        text.set_position(back.transform(ax.transData.transform(text.get_position()) + [0, up]))
+
 def _plot_placed(found, xy, groups, shift, called):
     "The known map, pale, and on it the new points `xy` in the colours of their `groups`, crosses where they have none."
     import numpy as np
@@ -920,12 +936,13 @@ def _plot_placed(found, xy, groups, shift, called):
                   title=f'{len(xy):,} new images on the map of {len(found):,}; {np.sum(groups < 0):,} in no group')
     ax.collections[0].set_alpha(.22)
     size, inside = np.clip(3e4/len(xy), 6, 40), groups >= 0
-    # above the known ones, and above the groups' names as long as they are few
-    above = dict(s=size, zorder=6 if len(xy) < 500 else 4)
+    above = dict(s=size, zorder=4)                       # of the known ones; the groups' names lie above both
     ax.scatter(*xy[inside].T, c=[group_color(g) for g in groups[inside]], lw=.6, edgecolors='black', **above)
     ax.scatter([], [], s=40, c='white', lw=.6, edgecolors='black', label='new, in the group of its colour')
     if not inside.all(): ax.scatter(*xy[~inside].T, c='black', lw=1.2, marker='x', label='new, in no group', **above)
     ax.legend(loc='upper center', bbox_to_anchor=(.5, 0), ncols=2, frameon=False)
+    ax.figure.canvas.draw()
+    _step_aside(ax, xy)
     return ax
 
 def _placed(network, images, latents, found, names, shift, report):
@@ -1300,11 +1317,7 @@ def _explore(args, tell):
         _error('stopped')
 
 # %% ../nbs/11_cli.ipynb #c090001d
-def _parser():
-    "The options of the command."
-    p = argparse.ArgumentParser('cae', **_help('cae', _about))
-    p.add_argument('--version', action='store_true', help='say which version this is, and stop')
-    sub = p.add_subparsers(dest='command', metavar='COMMAND')
+def _add_discover(sub):
     d = _add(sub, 'discover', 'train, vectorize, map and group a collection; everything is left in a folder', _discover)
     d.add_argument('source', nargs='?', default='mnist', metavar='SOURCE', help=f'{_sources} (default: mnist)')
     d.add_argument('--out', default='out', metavar='DIR', help='folder for the answers (default: out)')
@@ -1331,11 +1344,8 @@ def _parser():
                         "by which the answers are judged in the end; nothing else looks at it")
     d.add_argument('--anew', action='store_true',
                    help='begin anew, whatever DIR holds; otherwise a run that was cut off goes on')
-    _add_others(sub)
-    return p
 
-def _add_others(sub):
-    "The commands for what `discover` left."
+def _add_vectorize(sub):
     v = _add(sub, 'vectorize',
              'the vectors of images, by a network that has learnt; '
              'a folder of pictures is read as the run that trained the network read its own', _vectorize)
@@ -1345,6 +1355,8 @@ def _add_others(sub):
     v.add_argument('--out', metavar='FILE',
                    help='.npy, with the names in a .csv beside it, or .csv with both, or .parquet, '
                         'a folder of files made one after the other (default: IMAGES-latents.npy)')
+
+def _add_place(sub):
     p = _add(sub, 'place', 'put new images on the map of a run and into its groups; the map stays as it is', _place)
     p.add_argument('folder', metavar='DIR', help='folder that discover has left')
     p.add_argument('source', metavar='NEW_IMAGES', help=_sources)
@@ -1354,6 +1366,8 @@ def _add_others(sub):
                    help="leave a submission.csv for Kaggle's digit-recognizer, too, numbered in the order of NEW_IMAGES "
                         '(a folder of pictures goes by name, 10.png before 2.png); '
                         'each group has to be named with a digit first, by cae name')
+
+def _add_name(sub):
     n = _add(sub, 'name',
              'say what the groups of a run are called; '
              'the labels of its images are then in named.csv, and its map has the names', _name)
@@ -1361,12 +1375,22 @@ def _add_others(sub):
     n.add_argument('names', nargs='*', default=[], type=_numbered_name, metavar='N=NAME',
                    help='the number of a group, as groups.png has it, and its name; '
                         'the other groups keep what names.csv in DIR has for them')
+
+def _add_explore(sub):
     e = _add(sub, 'explore',
              'show the map of a run in a browser; nothing can be reached from other computers', _explore)
     e.add_argument('folder', metavar='DIR', help='folder that discover has left')
     e.add_argument('--port', type=_whole_number(0, 65535), metavar='N',
                    help='where to listen (default: 8123, or any that is free)')
     e.add_argument('--no-browser', action='store_true', help='say the address and open nothing')
+
+def _parser():
+    "The options of the command."
+    p = argparse.ArgumentParser('cae', **_help('cae', _about))
+    p.add_argument('--version', action='store_true', help='say which version this is, and stop')
+    sub = p.add_subparsers(dest='command', metavar='COMMAND')
+    for add in (_add_discover, _add_vectorize, _add_place, _add_name, _add_explore): add(sub)
+    return p
 
 # %% ../nbs/11_cli.ipynb #c090001f
 def _plain(text):
@@ -1460,7 +1484,7 @@ def _do(argv):
         except (MemoryError, RuntimeError) as e:
             if not _is_memory(e): raise
             _error('there is not enough memory' + ('; with --memory GB the decoded pictures of a folder '
-                                                   'take no more than that')*(args.command == 'discover'))
+                                                   'take no more than that')*(getattr(args, 'memory', 0) is None))
             return 1
 
 def _is_memory(e):

@@ -172,11 +172,10 @@ class Groups:
 
     def _reach(self, k, far):
         "How far off an image is too far off, as in `vote`."
-        some = self.latents[_evenly(len(self), 2000)]
-        if k not in self._usual:
-            self._usual[k] = np.quantile(neighbours(self.latents, some, k + 1)[1][:, -1], .999)
+        some, known = self.latents[_evenly(len(self), 2000)], self._usual
+        if k not in known: known[k] = np.quantile(neighbours(self.latents, some, k + 1)[1][:, -1], .999)
         # by so little the same image may differ from itself, made in another batch
-        return far*self._usual[k] + 1e-5*np.linalg.norm(some, axis=1).max()
+        return far*known[k] + 1e-5*np.linalg.norm(some, axis=1).max()
 
     def predict(self,
         latents, # of new images, (M,n_latent)
@@ -679,9 +678,9 @@ def match_groups(
     true, found = np.asarray(true), np.asarray(found)
     if len(true) != len(found): raise ValueError(f'{len(found)} images in groups, {len(true)} labels')
     found, true = _labelled(true, found)
-    (classes, c), (groups, g) = (np.unique(x[found >= 0], return_inverse=True) for x in (true, found))
+    (classes, c), (groups, g) = (np.unique(x, return_inverse=True) for x in (true, found[found >= 0]))
     shape = len(groups), len(classes)
-    table = np.bincount(g*len(classes) + c, minlength=math.prod(shape)).reshape(shape)
+    table = np.bincount(g*len(classes) + c[found >= 0], minlength=math.prod(shape)).reshape(shape)
     groups, classes = groups.tolist(), classes.tolist()
     return {groups[i]: classes[j] for i, j in zip(*linear_sum_assignment(-table))}
 
@@ -810,7 +809,7 @@ def report_card(
     if len(latents) != len(images): raise ValueError(f'{len(latents)} latents for {len(images)} images')
     if found is not None: _check_groups(images, found)
     if model is not None: check_fit(_network(model), images.pixels.shape)        # and not after three maps
-    n, chance = (n or max(1, min(4000, 10**8//images.pixels[0].size)),
+    n, chance = (n or max(10, min(4000, 10**8//images.pixels[0].size)),
                  np.random.default_rng(seed).permutation(len(images)))
     # all of them in their own order, in which `discover` found what it found
     some, mixed = (chance[:n], slice(None)) if n < len(images) else (slice(None), chance)

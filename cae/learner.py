@@ -165,13 +165,14 @@ class AutoencoderLearner(Learner):
     @contextmanager
     def _pose_at_work(self):
         "Meanwhile the pose is as large as the content, if there is one; then it is small, whatever callbacks put back."
-        model, self.searched = get_model(self.model), False
+        model, self.searched = get_model(self.model), True          # until something is learnt
         if not self.twice: return (yield)
         by = _scale_pose(model, 1)
         try: yield
-        finally: _multiply_pose(model, 1/by) if self.searched else _scale_pose(model, .1)    # `lr_find` leaves no trace
+        finally: _multiply_pose(model, 1/by) if self.searched else _scale_pose(model, .1)
 
     def _do_fit(self):
+        # `lr_find` leaves no trace
         first, self.first_epoch, self.searched = self.first_epoch, 0, hasattr(self, 'lr_finder')
         for self.epoch in range(first, self.n_epoch):
             self._with_events(self._do_epoch, 'epoch', CancelEpochException)
@@ -547,7 +548,8 @@ def _multiply_pose(model, by):
     out.weight[:, -n_pose:].div_(by)
 
 def _pose_size(model):
-    "How large the pose in the latents of `model` is beside the content, by the size of the weights; 1 if there is none."
+    """How large the pose in the latents of `model` is beside the content, by the size of the weights;
+    1 if there is none."""
     into, _, n_pose = _pose_layers(model)
     if not n_pose: return 1
     size = into.weight.detach().norm(dim=1)
@@ -556,7 +558,8 @@ def _pose_size(model):
 def _scale_pose(model, share):
     """Make the pose in the latents of `model` about `share` of the content; every answer stays as it was.
     Returns what it was multiplied by, a power of two."""
-    by = 2.**round(math.log2(share/_pose_size(model)))
+    size = _pose_size(model)
+    by = 2.**round(math.log2(share/size)) if 0 < size < math.inf else 1.        # weights may be no numbers any more
     _multiply_pose(model, by)
     return by
 
@@ -908,7 +911,7 @@ class Resume(Callback):
                     images=mark(i.tobytes(), some.tobytes()), network=mark(shapes.encode()))
 
     def _scale(self):
-        "How far `MixedPrecision` enlarges gradients, and since when, as a dict; with as many bits as usual an empty one."
+        "How far `MixedPrecision` enlarges gradients, and since when: a dict, empty where it does not."
         scaler = getattr(self.learn, 'scaler', None)
         return scaler.state_dict() if scaler else {}
 
@@ -945,8 +948,8 @@ class Resume(Callback):
         _set_learnt(self.learn, t)
         _set_optimizer(self.opt, t)
         torch.set_rng_state(t['random'])
-        if self._scale():
-            self.learn.scaler.load_state_dict({k[7:]: v.item() for k, v in t.items() if k.startswith('scaler.')})
+        scale = {k[7:]: v.item() for k, v in t.items() if k.startswith('scaler.')}
+        if scale and self._scale(): self.learn.scaler.load_state_dict(scale)
         rec, self.learn.train_iter = self.recorder, len(t['losses'])
         rec.losses, rec.lrs, rec.iters, rec.values = (
             list(t['losses']), t['lrs'].tolist(), t['iters'].tolist(), [L(v) for v in t['values'].tolist()])
