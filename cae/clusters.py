@@ -102,7 +102,6 @@ class Groups:
         self.latents, self.map, self.labels, self.confidence, self.rounds = (
             latents, themap, np.asarray(labels), np.asarray(confidence), list(rounds))
         self.n_clusters = int(self.labels.max(initial=-1)) + 1
-        self._usual = {}     # the distance within which 999 in 1,000 images have their k-th neighbour, by k
 
     def __len__(self): return len(self.labels)
     def __repr__(self):
@@ -172,10 +171,10 @@ class Groups:
 
     def _reach(self, k, far):
         "How far off an image is too far off, as in `vote`."
-        some, known = self.latents[_evenly(len(self), 2000)], self._usual
-        if k not in known: known[k] = np.quantile(neighbours(self.latents, some, k + 1)[1][:, -1], .999)
+        some = self.latents[_evenly(len(self), 2000)]
+        usual = np.quantile(neighbours(self.latents, some, k + 1)[1][:, -1], .999)
         # by so little the same image may differ from itself, made in another batch
-        return far*known[k] + 1e-5*np.linalg.norm(some, axis=1).max()
+        return far*usual + 1e-5*np.linalg.norm(some, axis=1).max()
 
     def predict(self,
         latents, # of new images, (M,n_latent)
