@@ -912,28 +912,13 @@ def _known(folder, network):
             table.name.to_numpy(), xy[0] - themap.xy[0])
 
 # %% ../nbs/11_cli.ipynb #c0900012
-def _step_aside(ax, xy, margin=4):
-    """Move the names on `ax` up or down, by at most three times their height,
-    to where they hide none of the points `xy` and no other name."""
-    import numpy as np
-    points, back = ax.transData.transform(xy), ax.transData.inverted()
-    boxes = {text: text.get_window_extent().padded(margin) for text in ax.texts}
-    for text, box in list(boxes.items()):
-        others = [b for t, b in boxes.items() if t is not text]
-        for up in sorted(np.arange(-3, 3.1, .25)*box.height, key=abs):
-            moved = box.translated(0, up)
-            if not moved.count_contains(points) and not moved.count_overlaps(others): break
-        else: continue
-        boxes[text] = moved
-        text.set_position(back.transform(ax.transData.transform(text.get_position()) + [0, up]))
-
 def _plot_placed(found, xy, groups, shift, called):
     "The known map, pale, and on it the new points `xy` in the colours of their `groups`, crosses where they have none."
     import numpy as np
     from cae.clusters import _short
     from cae.maps import group_color, plot_map
     ax = plot_map(found.map.xy + shift, found.labels, {g: _short(name, 24) for g, name in called.items()},
-                  title=f'{len(xy):,} new images on the map of {len(found):,}; {np.sum(groups < 0):,} in no group')
+                  title=f'{len(xy):,} new images on the map of {len(found):,}; {np.sum(groups < 0):,} in no group', others=xy)
     ax.collections[0].set_alpha(.22)
     size, inside = np.clip(3e4/len(xy), 6, 40), groups >= 0
     above = dict(s=size, zorder=4)                       # of the known ones; the groups' names lie above both
@@ -941,8 +926,6 @@ def _plot_placed(found, xy, groups, shift, called):
     ax.scatter([], [], s=40, c='white', lw=.6, edgecolors='black', label='new, in the group of its colour')
     if not inside.all(): ax.scatter(*xy[~inside].T, c='black', lw=1.2, marker='x', label='new, in no group', **above)
     ax.legend(loc='upper center', bbox_to_anchor=(.5, 0), ncols=2, frameon=False)
-    ax.figure.canvas.draw()
-    _step_aside(ax, xy)
     return ax
 
 def _placed(network, images, latents, found, names, shift, report):

@@ -838,6 +838,7 @@ def plot_confusion(
     true, # the class of each image, (N,); those where it is −1, because nobody knows it, are left out
     found, # the group of each image, −1 for none, as in `Groups.labels`; (N,)
     classes=None, # what the classes are called; default their numbers
+    what:str='class', # what a class is: a digit, say
     ax=None, # matplotlib axes to draw on; default new ones
 ):
     """How many of each class are in each group, as a picture;
@@ -860,5 +861,5 @@ def plot_confusion(
     ax.set_xticks(across, [names[i] for i in across], parse_math=False,
                   **({} if classes is None else dict(rotation=45, ha='right')))
     ax.set_yticks(down, ['none' if groups[i] < 0 else groups[i] for i in down])
-    ax.set(xlabel='class', ylabel='group')
+    ax.set(xlabel=what, ylabel='group')
     return ax

@@ -501,10 +501,14 @@ def plot_histograms(
     fig, axs = plt.subplots(-(-n//ncols), ncols, figsize=(ncols*scale, -(-n//ncols)*scale*.6),
                             layout='constrained', squeeze=False)
     for i, ax in enumerate(axs.flat):
-        ax.axis('off')
-        if i >= n: continue
-        ax.imshow(cb.hist(i), origin='lower', aspect='auto')
-        ax.set_title(f'{i + 1}: {type(cb.modules[i]).__name__}', fontsize=8)
+        if i >= n:
+            ax.axis('off')
+            continue
+        film = cb.hist(i)
+        ax.imshow(film, origin='lower', aspect='auto', extent=(0, film.shape[1], -1, 4))
+        ax.set_title(f'{i + 1}: {type(cb.modules[i]).__name__}', fontsize=10)
+        ax.set(xticks=[], yticks=[-1, 0, 4] if i % ncols == 0 else [])
+        if i + ncols >= n: ax.set_xlabel('batches')
     return axs
 
 # %% ../nbs/03_learner.ipynb #8655576e

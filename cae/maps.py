@@ -197,17 +197,24 @@ def _heart(xy, bins=24):
     middle = np.array([x[i:i+2].mean(), y[j:j+2].mean()])
     return xy[((xy - middle)**2).sum(1).argmin()]
 
-def _apart(spots, least, rounds=100):
-    """`spots` (K,2) moved as little as needed until no two names are nearer than `least` (width, height),
-    or (K,K,2) for each pair."""
-    spots = np.array(spots, dtype=float)
-    for _ in range(rounds):
-        d = spots[:, None] - spots[None]
-        near = (np.abs(d) < least).all(-1) & ~np.eye(len(spots), dtype=bool)
-        if not near.any(): break
-        push = np.where(d[..., 1] >= 0, 1., -1.)
-        push[(d[..., 1] == 0) & (np.arange(len(spots))[:, None] < np.arange(len(spots)))] = -1
-        spots[:, 1] += (near * push * (least[..., 1] - np.abs(d[..., 1]))).sum(1)/2.2
+def _spots(hearts, room, xy, weights, reach=6):
+    """Where names stand that take `room` (K,2), width and height: each near its heart (K,2), where no other name is and
+    few of the points `xy` (N,2). To hide one costs its weight, to move a name by its own height costs 1."""
+    h = room[0, 1]
+    low, high = (f(np.concatenate([xy, hearts]), axis=0) + to for f, to in ((np.min, -room.max(0)), (np.max, room.max(0))))
+    low, high, cell = low - reach*h, high + reach*h, h/6
+    counts = np.histogram2d(*xy.T, np.ceil((high - low)/cell).astype(int), np.stack([low, high], 1), weights=weights)[0]
+    sums = np.pad(counts.cumsum(0).cumsum(1), ((1, 0), (1, 0)))                  # so that any box is four look-ups
+    step = (high - low)/counts.shape
+    moves = np.stack(np.meshgrid(*[np.arange(-reach, reach + .1, .25)]*2), -1).reshape(-1, 2)
+    moves = moves[np.linalg.norm(moves, axis=1).argsort(kind='stable')]
+    spots = np.empty_like(hearts, dtype=float)
+    for k, (heart, size) in enumerate(zip(hearts, room)):
+        tries = heart + moves*h
+        (x0, y0), (x1, y1) = (np.rint((tries + side*size/2 - low)/step).astype(int).T for side in (-1, 1))
+        hidden = sums[x1, y1] - sums[x0, y1] - sums[x1, y0] + sums[x0, y0]
+        over = (np.abs(tries[:, None] - spots[:k]) < (size + room[:k])/2).all(-1).sum(1)
+        spots[k] = tries[(np.linalg.norm(moves, axis=1) + hidden + 1e6*over).argmin()]
     return spots
 
 def _points_of(themap):
@@ -222,6 +229,7 @@ def plot_map(
     names=None, # what the groups are called: list or dict by label; default their numbers
     title:str=None, # what the picture is called
     size:float=None, # of a point, in points²; default by how many there are
+    others=None, # points (M,2) that will be drawn on top, so that names keep off them as well
     ax=None, # matplotlib axes to draw on; default new ones
 ):
     "The map as a picture, each group in its own colour with its name among its points; returns the axes."
@@ -236,7 +244,10 @@ def plot_map(
                lw=0, alpha=.75, rasterized=True)
     ax.set_aspect('equal', anchor='N')    # maps side by side have their titles at one height
     ax.axis('off')
-    _write_names(ax, xy, labels, [l for l in present if l >= 0], names)
+    if others is not None:
+        ax.update_datalim(others)
+        ax.autoscale_view()
+    _write_names(ax, xy, labels, [l for l in present if l >= 0], names, others)
     if title: ax.set_title(title)
     return ax
 
@@ -248,14 +259,17 @@ def _room(ax, texts, font):
     width = [text_to_path.get_text_width_height_descent(t, font, False)[0] for t in texts]
     return np.stack(np.broadcast_arrays(np.array(width) + font.get_size()/2, font.get_size()*1.3), -1)/points
 
-def _write_names(ax, xy, labels, groups, names):
-    "Write each group's name at its heart, in its colour with a white rim, no two over each other."
+def _write_names(ax, xy, labels, groups, names, others=None):
+    "Write each group's name at its heart, or beside it, in its colour with a white rim, no two over each other."
     if not groups: return
     texts, font = ([str(_called(l, names)) for l in groups],
                    mpl.font_manager.FontProperties(size=16 if len(xy) >= 1000 else 11, weight='bold'))
-    room = _room(ax, texts, font)
-    least = (room[:, None] + room)/2
-    for l, text, spot in zip(groups, texts, _apart([_heart(xy[labels == l]) for l in groups], least)):
+    _, which, sizes = np.unique(labels, return_inverse=True, return_counts=True)
+    others = np.empty((0, 2)) if others is None else np.asarray(others)
+    weights = np.concatenate([20/sizes[which], np.full(len(others), min(1, 40/max(len(others), 1)))])
+    spots = _spots(np.array([_heart(xy[labels == l]) for l in groups]), _room(ax, texts, font),
+                   np.concatenate([xy, others]), weights)
+    for l, text, spot in zip(groups, texts, spots):
         dark = np.array(mpl.colors.to_rgb(group_color(l)))*.6
         ax.text(*spot, text, parse_math=False, color=dark, font=font, ha='center', va='center', zorder=5,
                 path_effects=[pe.withStroke(linewidth=4, foreground='white', alpha=.9)])
