@@ -165,12 +165,13 @@ def _put(new, old):
     if old.exists(): old.rename(aside)
     new.rename(old)
 
-def _set_aside(names):
-    "Keep the file `names`, whose groups are being replaced, under another name."
-    if not names.exists(): return
-    kept = names.with_name('names-before.csv')
-    os.replace(names, kept)
-    print(f'{_text(names)} is {kept.name} now: see whether its names fit the new groups', flush=True)
+def _set_aside(path, why):
+    "Keep the file or folder at `path`, whose place another will take, under another name, and say `why`."
+    if not path.exists(): return
+    kept, k = path.with_name(f'{path.stem}-before{path.suffix}'), 2
+    while path.is_dir() and kept.exists(): kept, k = path.with_name(f'{path.name}-before{k}'), k + 1
+    os.replace(path, kept)
+    print(f'{_text(path)} is {kept.name} now: {why}', flush=True)
 
 def _write(out, images, learn, losses, found, errors, near, card, report, progress=iter):
     "Leave everything in the folder `out`, each file whole, the report last; `progress` wraps the files."
@@ -195,7 +196,8 @@ def _write(out, images, learn, losses, found, errors, near, card, report, progre
                                                   errors=errors, near=near, latents=found.latents),
            'report.html': lambda path: save_report(path, shown, facts, card, title, _headline(report), page='map.html'),
            'report.json': text(lambda: json.dumps(report, indent=2, ensure_ascii=False) + '\n')}
-    _set_aside(out/'names.csv')
+    _set_aside(out/'names.csv', 'see whether its names fit the new groups')
+    if (out/'placed'/'placed.csv').exists(): _set_aside(out/'placed', 'it was placed on the map before this one')
     # of a run before this one
     for name in ['report.json', *(n for n in (*_files, *_named) if n not in report['files'])]: _remove(out/name)
     for name in progress(report['files']): how.get(name, picture)(out/name)
@@ -373,12 +375,13 @@ def _read(source, how, report, store=None):
     """The images of `source`, read as `how()` says: a dict for `read_images`;
     if there is a `store`, a folder and bytes, pictures are decoded into a file there."""
     with _Step(report, 'reading') as step:
-        from cae.images import read_images
+        from cae.images import _other_files, read_images
         from cae.large import store_images
         how = how()
         try:
             images = (store_images(source, *store, progress=step.of, **how) if store and how
                       else read_images(source, progress=step.of, **how))
+            if how and (other := _other_files(source)): step.say(f'not taken for pictures: {other}')
         except ValueError as e:
             raise ValueError(str(e).replace('or take that one away', 'or lose that one with --anew')) from None
     print(images, flush=True)
@@ -394,10 +397,13 @@ def _collection(source, model, report, store=None, labels=False):
         how = infer_reading(source)                              # nothing, unless these are pictures
         if labels and not how:
             raise ValueError(f'{source}: is no folder of pictures, which could be named after what they show; '
-                             'its own labels are used anyway')
+                             'labels that it has of its own are used anyway')
         if how and model == 'seed': how = dict(size=(28, 28), channels=3, crop=None, ink=False)
         return how | dict(labels=True) if labels else how
     images = _read(source, how, report, store)
+    if labels and len(images.classes) < 2:
+        raise ValueError(f'{source}: all pictures lie in one folder, so its name tells none of them apart; '
+                         '--labels is for a folder for each kind')
     if len(images) < 10:
         if store: shutil.rmtree(store[0], ignore_errors=True)
         raise ValueError(f'{source}: a map needs at least 10 images; there are {len(images)}')
@@ -542,6 +548,7 @@ def _asked(model, n_latent, epochs, seed, sample, lessons, labels):
     for what, x, least in (('epochs', epochs, 1), ('lessons', lessons, 0), ('numbers for an image', n_latent, 1)):
         if x is not None and (x < least or x % 1): raise ValueError(f'{what} are {least} or more, not {x}')
     if sample < 10 or sample % 1: raise ValueError(f'a map needs a sample of at least 10 images, not {sample}')
+    n_latent, epochs, seed, sample, lessons = (x if x is None else int(x) for x in (n_latent, epochs, seed, sample, lessons))
     return dict(version=_version(), model=model, n_latent=n_latent, epochs=epochs, seed=seed,
                 sample=sample, lessons=lessons, labels=labels or None)
 
@@ -627,18 +634,13 @@ def _drawn(images, sample, path):
 def _sampled(learn, images, sample, path):
     "`_drawn`, and a Learner of the same network for them: what `learn` held back is held back here, too."
     import numpy as np
-    from cae.images import ImagesDL, as_torch, mapped_file
     from cae.learner import autoencoder_learner
     from fastai.data.core import DataLoaders
     images, dl = _drawn(images, sample, path), learn.dls.train
-    learnt, file, pixels = np.isin(sample, np.asarray(dl.dataset)), mapped_file(images.pixels), as_torch(images.pixels)
-    if not file: pixels = pixels.to(dl.device)
-    def loader(mine, **kwargs):
-        return ImagesDL(pixels, np.flatnonzero(mine), dl.bs, device=dl.device, file=file, **kwargs)
-    few = loader(learnt, shuffle=True, drop_last=learnt.sum() > dl.bs, seed=dl.seed,
-                 augment=dl.augment, denoise=dl.denoise)
-    return images, autoencoder_learner(DataLoaders(few, loader(learnt if learnt.all() else ~learnt), device=dl.device),
-                                       learn.model, wd=learn.wd)
+    learnt, all_of_it = np.isin(sample, np.asarray(dl.dataset)), dl.new(images, twice=0)
+    few = all_of_it.new(np.flatnonzero(learnt), drop_last=learnt.sum() > dl.bs)
+    rest = all_of_it.new(np.flatnonzero(learnt if learnt.all() else ~learnt), shuffle=False, drop_last=False, augment=None)
+    return images, autoencoder_learner(DataLoaders(few, rest, device=dl.device), learn.model, wd=learn.wd)
 
 def _place_rest(folder, learn, images, found, sample, report):
     """The vectors of all `images`, and where they belong on the map of the `sample` and in its groups:
@@ -691,9 +693,7 @@ def _load(stem):
     "The network kept at `stem`, where it is fastest."
     from cae.learner import load
     from fastai.torch_core import default_device
-    try: return load(stem).to(default_device())
-    except (KeyError, TypeError, RuntimeError) as e:
-        raise ValueError(f'{stem}.json: does not describe the network beside it ({" ".join(str(e).split())})') from None
+    return load(stem).to(default_device())
 
 _about_report = dict(type='object', required=['size', 'channels', 'crop', 'ink'], properties=dict(
     size=dict(type='array', items=dict(type='integer', minimum=1), minItems=2, maxItems=2),
@@ -763,6 +763,7 @@ def _write_vectors(out, images, latents):
     _write_skipped(_skipped_beside(out), images)
     if out.suffix == '.csv':
         return write_whole(out, _table(name=images.names, **{f'z{i}': z for i, z in enumerate(latents.T)}))
+    out.unlink(missing_ok=True)                              # lest old vectors lie beside new names
     write_whole(out.with_suffix('.csv'), _table(name=images.names))
     return write_whole(out, _npy(latents))
 
@@ -941,6 +942,18 @@ def _placed(network, images, latents, found, names, shift, report):
 
 _submission_begins = b'ImageId,Label\n'
 
+def _placed_before(path):
+    "The names of the images in the table at `path`, which `place` has left."
+    import pandas as pd
+    try: return pd.read_csv(path, usecols=['name'], dtype=str, keep_default_na=False)['name'].tolist()
+    except ValueError: return []
+
+def _usual_error(folder):
+    "The error of images held back in the run in `folder`, 0 if it is not known."
+    path = folder/'report.json'
+    error = _read_report(path).get('valid_mse') if path.exists() else 0
+    return error if isinstance(error, (int, float)) else 0
+
 def _write_placed(out, images, found, shift, table, called):
     "Leave the table and its picture in the folder `out`, each file whole."
     import numpy as np
@@ -950,7 +963,11 @@ def _write_placed(out, images, found, shift, table, called):
     with warnings.catch_warnings(action='ignore', category=UserWarning):
         picture = figure_png(_plot_placed(found, np.stack([table['x'], table['y']], 1),
                                           table['cluster'], shift, called))
-    entry = out/'submission.csv'
+    entry, old = out/'submission.csv', out/'placed.csv'
+    # those of other images are kept
+    if old.exists() and _placed_before(old) != images.names:
+        for path in (old, *([entry] if entry.is_file() and _begins(entry, _submission_begins) else [])):
+            _set_aside(path, 'it is about other images')
     # that of the table which is there now goes with it; another's stays
     if (out/'placed.csv').exists() and entry.is_file() and _begins(entry, _submission_begins): entry.unlink()
     _write_skipped(out/'placed-skipped.csv', images)
@@ -990,7 +1007,8 @@ def place_images(
     _check_run(folder)
     _check_places(source, out)
     _check_placed(out, submission)
-    network, report = _load(folder/'model'), dict(source=_text(source), folder=_text(folder), seconds={})
+    usual, network, report = (_usual_error(folder), _load(folder/'model'),
+                              dict(source=_text(source), folder=_text(folder), seconds={}))
     from cae.clusters import _name_each
     from cae.latents import vectorize
     from cae.learner import write_whole
@@ -1009,7 +1027,10 @@ def place_images(
     with _folder(out):
         _write_placed(out, images, found, shift, table, called)
         if entry: write_whole(out/'submission.csv', text)
-    groups = table['cluster']
+    groups, worse = table['cluster'], float(table['error'].mean())/max(usual, 1e-12)
+    if usual and worse > 4:
+        print(f'these images have {worse:.0f} times the error of those that the run held back: '
+              'are they of the same sort?', flush=True)
     return report | dict(mse=float(table['error'].mean()), in_no_group=float((groups < 0).mean()), out=str(out),
                          groups={str(g): int((groups == g).sum()) for g in range(found.n_clusters)})
 

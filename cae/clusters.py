@@ -21,7 +21,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.manifold import trustworthiness
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
-from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import nn
@@ -30,7 +30,7 @@ from .images import _as_numpy, _evenly, _on_white
 from .learner import *
 from .learner import _csv_text, _epochs, _generators, _read_noted, _said
 from .latents import *
-from .latents import _network
+from .latents import _as_vectors, _network
 from .models import check_fit
 from .maps import *
 from .maps import _called, _check, _teller
@@ -93,7 +93,7 @@ class Groups:
     """The groups of a collection: `.labels` (N,) int, −1 for none; `.confidence` (N,) in [0, 1];
     `.n_clusters`; `.rounds` of `refine`."""
     def __init__(self,
-        latents, # what they were found in, (N,n_latent)
+        latents, # what they were found in, (N,n_latent), which are kept and not copied
         themap, # where they were found, a `Map`
         labels, # group of each image, −1 for none; (N,)
         confidence, # how sure that is, in [0, 1], 0 for those in none; (N,)
@@ -196,7 +196,7 @@ def _least(n):
 
 def _check_new(latents, n):
     "`latents` as an array (M,n) without NaN, or a `ValueError`."
-    latents = _as_numpy(latents)
+    latents = _as_vectors(latents)
     if latents.ndim != 2 or latents.shape[1] != n:
         raise ValueError(f'these groups were found in vectors of {n} numbers; '
                          f'the new ones have the shape {latents.shape}')
@@ -254,6 +254,7 @@ def discover(
     latents = _check(latents, 10)
     if not 0 <= inside <= 1: raise ValueError(f'inside is a share from 0 to 1, not {inside}')
     if themap is None: themap = fit_map(latents, seed=seed)
+    if not isinstance(themap, Map): raise ValueError(f'a map is what `fit_map` makes, not of type {type(themap).__name__}')
     if len(themap) != len(latents): raise ValueError(f'the map has {len(themap)} points for {len(latents)} latents')
     least = min_size or _least(len(latents))
     labels = _largest_first(_hill_of_each(themap.pulled(progress=progress)), least)
@@ -662,9 +663,9 @@ class Named:
 
 # %% ../nbs/06_clusters.ipynb #097e4a37
 def _labelled(labels, *of):
-    "The rows of `of` whose image has a label, where −1 says that nobody knows it, and those labels."
+    "The rows of `of` whose image has a label, and those labels; −1, None and NaN say that nobody knows it."
     labels = np.asarray(labels)
-    if labels.dtype == object: labels = np.array([-1 if v is None else v for v in labels.tolist()])
+    if labels.dtype == object: labels = np.array([-1 if gone else v for v, gone in zip(labels.tolist(), pd.isna(labels))])
     if labels.ndim != 1: raise ValueError(f'labels have the shape (N,), not {labels.shape}')
     known = labels >= 0 if labels.dtype.kind in 'biuf' else labels.astype(str) != '-1'
     return [np.asarray(a) if known.all() else np.asarray(a)[known] for a in (*of, labels)]
@@ -704,6 +705,7 @@ def knn_accuracy(
     """The share in [0, 1] whose class wins the vote of its `k` nearest neighbours (Cover and Hart 1967);
     nobody votes for himself."""
     x, labels = _labelled(labels, x)
+    if (new_x is None) != (new_labels is None): raise ValueError('`new_x` and `new_labels` go together')
     if new_x is not None: new_x, new_labels = _labelled(new_labels, new_x)
     if new_x is not None: return float(KNeighborsClassifier(k).fit(x, labels).score(new_x, new_labels))
     # None: each one's own left out
@@ -845,6 +847,7 @@ def plot_confusion(
     groups in the order of the classes they are matched with.
     Numbers are written where there are at most sixty of each. Returns the axes."""
     if len(true) == len(found): found, true = _labelled(np.asarray(true), np.asarray(found))
+    if not len(true): raise ValueError('there is no image whose class is known')
     match, present = match_groups(true, found), list(np.unique(true))
     groups = sorted(np.unique(found).tolist(), key=lambda g: (g < 0, g not in match, match.get(g), g))
     table = pd.crosstab(found, true).reindex(index=groups, columns=present).to_numpy()

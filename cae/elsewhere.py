@@ -6,8 +6,9 @@
 __all__ = ['export_onnx', 'AutoencoderTransformer']
 
 # %% ../nbs/12_elsewhere.ipynb #55434d9a
-import json, math, tempfile, warnings
+import json, math, tempfile, threading, warnings
 from numbers import Integral
+from operator import index
 from pathlib import Path
 import numpy as np, torch
 from torch import nn
@@ -112,12 +113,14 @@ def _check_count(name, x):
     if x is not None and (not isinstance(x, Integral) or isinstance(x, bool) or x < 1):
         raise ValueError(f'{name} is a whole number, at least 1, or None; not {x!r}')
 
+_one_at_a_time = threading.Lock()            # random numbers are those of the whole process
+
 def _trained(images, model, n_latent, epochs, seed, distort):
     """The network called `model`, after it has learnt `images` as `plan` says,
     without a word and without a trace in the global random numbers."""
     how = plan(images, epochs=epochs, model=model, n_latent=n_latent and int(n_latent), distort=distort)
     augment = how['augment'] and Distort(**how['augment'], seed=seed)
-    with no_random(seed):
+    with _one_at_a_time, no_random(index(seed)):
         net = _network_called(model, images, how['n_latent'])
         dls = dataloaders(images, valid=images[:1],                   # who has no say, but fastai asks for one
                           bs=how['bs'], seed=seed, augment=augment, denoise=False, twice=how['twice'])
@@ -127,6 +130,13 @@ def _trained(images, model, n_latent, epochs, seed, distort):
     return net.eval()
 
 # %% ../nbs/12_elsewhere.ipynb #8bd11a6f
+def _pictures(X, shape, scale, multiple=1):
+    """The rows `X`, numbers on a `scale` from black to white, as `Images` of a `shape` (C,H,W),
+    black at the end of each row and after the last as far as needed: a `multiple` of so many."""
+    x = np.zeros((-(-len(X)//multiple)*multiple, math.prod(shape)), np.uint8)
+    x[:len(X), :X.shape[1]] = X if X.dtype == np.uint8 and scale == (0, 255) else np.interp(X, scale, (0, 255)).round()
+    return Images(x.reshape(-1, *shape))
+
 class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """An autoencoder as a transformer for scikit-learn: images, or rows of any numbers,
     to float32 (N,n_latent) and back.
@@ -151,20 +161,14 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         for name in ('n_latent', 'epochs'): _check_count(name, getattr(self, name))
         X, shape = _as_rows(X)
         X = validate_data(self, X, ensure_min_samples=2)
-        self.shape_, self.image_shape_ = shape, _layout(X.shape[1], shape, self.size, self.channels)
-        self.dtype_, self.range_ = X.dtype, (0, 255) if X.dtype == np.uint8 else (float(X.min()), float(X.max()))
-        self.model_ = _trained(self._images(X), self.model, self.n_latent, self.epochs, self.seed,
-                              distort=shape is not None or self.size is not None)
-        self._n_features_out = self.model_.n_latent
+        of_image = _layout(X.shape[1], shape, self.size, self.channels)
+        scale = (0, 255) if X.dtype == np.uint8 else (float(X.min()), float(X.max()))
+        net = _trained(_pictures(X, of_image, scale), self.model, self.n_latent, self.epochs, self.seed,
+                       distort=shape is not None or self.size is not None)
+        # all at once: where that fails, what was learnt before stays whole
+        self.shape_, self.image_shape_, self.dtype_, self.range_, self.model_, self._n_features_out = (
+            shape, of_image, X.dtype, scale, net, net.n_latent)
         return self
-
-    def _images(self, X, multiple=1):
-        """The rows `X` as `Images`, black at the end of each row and after the last as far as needed:
-        a `multiple` of so many."""
-        x = np.zeros((-(-len(X)//multiple)*multiple, math.prod(self.image_shape_)), np.uint8)
-        x[:len(X), :X.shape[1]] = (X if X.dtype == np.uint8 and self.range_ == (0, 255)
-                                   else np.interp(X, self.range_, (0, 255)).round())
-        return Images(x.reshape(-1, *self.image_shape_))
 
     def transform(self, X):
         "The latents of `X`, which are on the scale of those in `fit`: float32 (N,n_latent)."
@@ -175,7 +179,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         X = validate_data(self, X, reset=False)
         self._check_scale(X)
         if shape is None and _channels_last(self.shape_ or ()): X = _as_rows(X.reshape(-1, *self.shape_))[0]
-        return vectorize(self.model_, self._images(X, 64), bs=64)[:len(X)]
+        return vectorize(self.model_, _pictures(X, self.image_shape_, self.range_, 64), bs=64)[:len(X)]
 
     def _check_scale(self, X):
         "Complain about bytes where numbers up to 1 were learnt, and about these where bytes were."
@@ -184,6 +188,10 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
             raise ValueError('numbers up to 1 were learnt, these are bytes up to 255: divide them by 255')
         if bytes_then and not bytes_now and 0 < X.max() <= 1:
             raise ValueError('bytes up to 255 were learnt, these are numbers up to 1: multiply them by 255')
+        (lo, hi), low, high = self.range_, float(X.min()), float(X.max())
+        if high - low > 2*(hi - lo) > 0 or self.shape_ is not None and len(X) > 1 and 0 < high - low < (hi - lo)/8:
+            warnings.warn(f'numbers from {lo:g} to {hi:g} were learnt, and these go from {low:g} to {high:g}: '
+                          'are they on the same scale?', stacklevel=3)
 
     def inverse_transform(self, X):
         """The images, in the shape and on the scale of those in `fit`, that belong to the latents `X` (N,n_latent):

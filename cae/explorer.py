@@ -476,8 +476,10 @@ def pictures(
     yield 'unsure', 'The images of the whole collection that fit worst anywhere.', show_unsure(images, found)[0]
     yield ('reproductions', 'Ten images, and what the network draws of each from its few numbers.',
            show_rows({'original': ten, 'reproduction': reconstruct(model, ten)}))
-    yield ('neighbours', 'Six images, each with its number (the first image is 0) before those nearest to it, '
-                         'nearest first.', show_rows({f'{i}': images[[i]] + images[near[i]] for i in six}, n=10))
+    called = [_short(images.names[i], 16) for i in six]
+    if len(set(called)) < len(six): called = [f'number {i}' for i in six]
+    yield ('neighbours', 'Six images, each by name before those nearest to it, nearest first.',
+           show_rows({name: images[[i]] + images[near[i]] for name, i in zip(called, six)}, n=10))
     if losses is not None:
         yield ('losses', 'The error while the network learnt, '
                          'of the images it learnt from and of those held back.', losses)

@@ -8,6 +8,7 @@ __all__ = ['mapped_file', 'let_go', 'as_torch', 'Images', 'read_idx', 'mnist', '
 
 # %% ../nbs/00_images.ipynb #a57d465a
 import gzip, hashlib, math, mmap, os, re, stat, struct, threading, warnings, zlib
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import reduce
@@ -16,8 +17,10 @@ from numbers import Integral
 from operator import index
 from pathlib import Path
 
+# threads with nothing to do soon sleep (chapter 11), which OpenMP asks when it is loaded
+if 'OMP_WAIT_POLICY' not in os.environ: os.environ.setdefault('GOMP_SPINCOUNT', '10000')
 import numpy as np, torch, torch.nn.functional as F, matplotlib.pyplot as plt
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 from torchvision.utils import make_grid
 from fastcore.basics import noop, patch
 with warnings.catch_warnings():   # fastai 2.8 still uses torch.jit.script, of which PyTorch 2.14 complains
@@ -32,9 +35,8 @@ def mapped_file(
 ):
     """The `mmap` of the file that `x` is a window of (`np.memmap`); None if it lies in memory,
     or may have changes that are not in the file (copy on write)."""
-    while x is not None and not isinstance(x, mmap.mmap):
-        x = None if getattr(x, 'mode', None) == 'c' else getattr(x, 'base', None)
-    return x
+    while x is not None and not isinstance(x, np.memmap): x = getattr(x, 'base', None)
+    return None if x is None or x.mode == 'c' else x._mmap
 
 def let_go(
     file, # what `mapped_file` gives
@@ -62,7 +64,10 @@ def _as_bytes(x):
     """`x` as uint8 (N,C,H,W), from bytes, whole numbers in [0, 255] or floats in [0, 1],
     the channel axis second or last."""
     if hasattr(x, 'pixels'): raise ValueError('these are `Images` already')
-    x = _as_numpy(x)
+    try: x = _as_numpy(x)
+    except ValueError as e: raise ValueError(f'images come as one array, all of one size ({e})') from None
+    if x.dtype.kind not in 'buif':
+        raise ValueError(f'pixels are numbers, and not of type {x.dtype}; pictures in files are read by `Images.from_files`')
     if x.ndim == 3 and x.shape[2] in (3, 4) and x.shape[1] != x.shape[2]:
         raise ValueError(f'an array of the shape {x.shape} may be one picture in colour, or {len(x)} grey ones: '
                          'write x[None] for the one, x[:, None] for the others')
@@ -105,12 +110,23 @@ def _as_labels(labels, classes):
         raise ValueError(f'there are {len(classes)} classes, and no name for the label {whole.max()}')
     return whole if (whole >= 0).any() else None
 
+def _by_name(labels):
+    """Numbers for `labels` that are names, −1 where one is missing, and the names in order;
+    of other labels themselves, and None."""
+    if getattr(getattr(labels, 'dtype', None), 'kind', 'O') not in 'UO': return labels, None
+    each = list(labels)
+    names = {v for v in each if isinstance(v, str)}
+    missing = all(isinstance(v, str) or str(v) in ('None', 'nan', '<NA>') for v in each)
+    if not names or not missing: return labels, None
+    number = {c: i for i, c in enumerate(sorted(names))}
+    return [number.get(v, -1) for v in each], list(number)
+
 class Images:
     """A collection of `N` images of one size, `.pixels` uint8 (N,C,H,W);
     what a number, a slice, an index array or a mask picks out of it is `Images` too."""
     def __init__(self,
-        pixels, # images: uint8 or whole numbers in [0, 255], or floats in [0, 1]; (N,H,W), (N,C,H,W) or (N,H,W,C), C being 1, 3 or 4; anything else is a `ValueError`
-        labels=None, # a whole number per image, if somebody knows them, −1 where nobody does; (N,)
+        pixels, # images, which are not copied if they are uint8 (N,C,H,W): uint8 or whole numbers in [0, 255], or floats in [0, 1]; (N,H,W), (N,C,H,W) or (N,H,W,C), C being 1, 3 or 4; anything else is a `ValueError`
+        labels=None, # a whole number per image, if somebody knows them, −1 where nobody does, or without `classes` a name, or None; (N,)
         names:list=None, # a name per image; default their numbers
         classes:list=None, # what the labels mean, a list or a dict by label; then `.classes[label]` is a str
         skipped:list=(), # (name, reason) of images that could not be read
@@ -120,11 +136,13 @@ class Images:
             if have is not None and len(have) != len(self):
                 raise ValueError(f'{len(self)} images need {len(self)} {what}, not {len(have)}')
         self.names = [str(n) for n in (range(len(self)) if names is None else names)]
+        if classes is None and labels is not None: labels, classes = _by_name(labels)
         if isinstance(classes, dict): classes = [classes.get(i, i) for i in range(max(classes, default=-1) + 1)]
         self.classes = None if classes is None else [str(c) for c in classes]
         self.labels = None if labels is None else _as_labels(labels, self.classes)
 
     def __len__(self): return len(self.pixels)
+    def __array__(self, dtype=None, copy=None): return np.array(self.pixels, dtype, copy=copy or None)
     @property
     def channels(self):
         "1 (grey), 3 (RGB) or 4 (RGB and opacity)."
@@ -303,7 +321,7 @@ def _name(path):
 @patch(cls_method=True)
 def from_idx(cls:Images,
     path, # IDX file of images; or a folder of such files, all of which are read in order of their names
-    labels=None, # IDX file of labels, not for a folder; default the one beside it named `labels-idx1`, gzipped or not, if there is one
+    labels=None, # IDX file of labels, not for a folder; default the one beside it named `labels-idx1` or `labels.idx1`, gzipped or not, if there is one
 ):
     "`Images` from an IDX file of shape (N,H,W) and, if found, its labels; from a folder, all pairs in it."
     path = Path(path)
@@ -311,13 +329,13 @@ def from_idx(cls:Images,
         if labels is not None:
             raise ValueError(f'{path}: is a folder; labels come from the files beside the images, not from {labels}')
         # one that lies there twice, gzipped and not, is read once
-        files = {p.name.removesuffix('.gz'): p for p in sorted(path.glob('*images-idx3-ubyte*'), reverse=True)}
+        files = {p.name.removesuffix('.gz'): p for p in sorted(path.glob('*images[-.]idx3-ubyte*'), reverse=True)}
         if not files: raise ValueError(f'{path}: no file in it is named like train-images-idx3-ubyte')
         parts = [cls.from_idx(files[name]) for name in sorted(files)]
         return sum(parts[1:], parts[0])
     x = read_idx(path)
     if x.ndim != 3: raise ValueError(f'{path}: holds an array of {x.ndim} dimensions; images have three (N,H,W)')
-    name = path.name.replace('images-idx3', 'labels-idx1')
+    name = re.sub(r'images([-.])idx3', r'labels\1idx1', path.name)
     beside = [path.with_name(n) for n in (name, name.removesuffix('.gz'), f'{name}.gz') if name != path.name]
     if labels is None: labels = next((p for p in beside if p.exists()), None)
     y = None if labels is None else read_idx(labels)
@@ -352,14 +370,15 @@ def _csv_columns(path):
         with _open_csv(path) as f: cols = f.readline().strip().split(',')
     except (UnicodeDecodeError, *_bad_gzip): raise ValueError(f'{path}: not a text file') from None
     cols = [c.strip().strip('"') for c in cols]
-    pixels = [c for c in cols if re.fullmatch(r'pixel\d+', c)]
-    side = math.isqrt(max(len(pixels), 1))
-    missing = [c for c in (f'pixel{i}' for i in range(max(len(pixels), 1))) if c not in cols]
-    if missing:
+    by_place = '1x1' in cols and 'pixel0' not in cols
+    count = max(1, sum(bool(re.fullmatch(r'\d+x\d+' if by_place else r'pixel\d+', c)) for c in cols))
+    side, first = math.isqrt(count), int('pixel0' not in cols and 'pixel1' in cols)
+    pixels = ([f'{r}x{c}' for r in range(1, side + 1) for c in range(1, side + 1)] if by_place
+              else [f'pixel{i}' for i in range(first, first + count)])
+    if missing := [c for c in pixels if c not in cols]:
         raise ValueError(f'{path}: has no column {missing[0]}; expected are label (if known), pixel0, pixel1, …')
-    if side*side != len(pixels): raise ValueError(f'{path}: {len(pixels)} pixel columns do not make a square image')
-    return (cols, cols.index('label') if 'label' in cols else None,
-            [cols.index(f'pixel{i}') for i in range(side*side)], side)
+    if side*side != count: raise ValueError(f'{path}: {count} pixel columns do not make a square image')
+    return cols, cols.index('label') if 'label' in cols else None, [cols.index(c) for c in pixels], side
 
 class _CSVError(ValueError): "Something is wrong with a table, and the message says what."
 
@@ -394,7 +413,7 @@ def from_csv(cls:Images,
     progress=noop, # wraps parts of 4,096 rows, as `tqdm` does; default nothing is shown
 ):
     """Square `Images` of one channel from a CSV, gzipped or not, with columns `pixel0`, `pixel1`, … in [0, 255]
-    and, if known, `label`; named by row from 1 on."""
+    (or from `pixel1` on, or `1x1`, `1x2`, …) and, if known, `label`; named by row from 1 on."""
     path = Path(path) if path else _find_kaggle(kaggle)
     _check_gzip(path)
     cols, label, pixels, side = _csv_columns(path)
@@ -478,10 +497,11 @@ def _why(e):
             else f'damaged ({type(e).__name__} {said})')
 
 # %% ../nbs/00_images.ipynb #adda8e53
-def _to_8_bit(im):
-    "`im` in a mode of eight bits a channel: L, RGB or RGBA."
+def _to_8_bit(im, white=65535):
+    "`im` in a mode of eight bits a channel: L, RGB or RGBA; where it has sixteen, `white` and what is above become 255."
     if im.mode.startswith('I;16'):
-        return Image.fromarray((np.asarray(im).astype(np.float32)/257).round().astype(np.uint8))
+        x = np.asarray(im).astype(np.float32)*(255/white)
+        return Image.fromarray(x.round().clip(0, 255).astype(np.uint8))
     if im.mode in ('I', 'F'):
         x = np.asarray(im)
         low, high = float(x.min()), float(x.max())
@@ -510,19 +530,19 @@ def _on_page(im):
     del white                                                   # which may be large
     return on('black')
 
-def _upright(im, mode='RGB'):
+def _upright(im, mode='RGB', white=65535):
     "The Pillow image `im` as it is meant to be seen, in `mode`; unless that has transparency, on a page."
     im.load()
     if turn := _turn(im): im = im.transpose(Image.Transpose[turn])
-    im = _to_8_bit(im)
+    im = _to_8_bit(im, white)
     if im.mode == 'RGBA' and mode != 'RGBA': im = _on_page(im)
     return im if im.mode == mode else im.convert(mode)                  # `convert` would copy it
 
-def _read_image(path, size, channels, crop=None, ink=False):
+def _read_image(path, size, channels, crop=None, ink=False, white=65535):
     "The picture at `path`, or what `crop` leaves of it, as uint8 (channels, height, width)."
     mode = {1: 'L', 3: 'RGB', 4: 'RGBA'}[channels]
     with _opened(path) as im:
-        im = _upright(im, mode if crop is None and not ink or channels == 4 else 'RGB')
+        im = _upright(im, mode if crop is None and not ink or channels == 4 else 'RGB', white)
         if crop is not None: im = im.crop(_crop_box(im, crop))
         if ink: im = _ink(im, channels)
         im = im if im.mode == mode else im.convert(mode)
@@ -553,8 +573,21 @@ def _image_files(path):
         todo += [Path(e) for e in here if e.is_dir(follow_symlinks=False)]
         found |= {Path(e) for e in here
                   if Path(e).suffix.lower() in Image.EXTENSION or e.is_symlink() and os.path.isdir(e)}
-    if not found: raise ValueError(f'{path}: there is no image in this folder')
+    if not found:
+        other = _other_files(path)
+        raise ValueError(f'{path}: there is no image in this folder' + f'; its files: {other}'*bool(other))
     return sorted(found)
+
+def _other_files(path):
+    "What the files below `path` end in that `_image_files` leaves out, in words; hidden ones do not count."
+    Image.init()
+    count = Counter()
+    for folder, inside, names in os.walk(path):
+        inside[:] = [d for d in inside if not d.startswith('.')]
+        ends = (Path(n).suffix.lower() for n in names if not n.startswith('.'))
+        count.update(e for e in ends if e not in Image.EXTENSION)
+    some = [f'{n:,} {"without an ending" if not e else _name(Path(e))}' for e, n in count.most_common(5)]
+    return ', '.join(some + [f'{count.total() - sum(n for _, n in count.most_common(5)):,} others']*(len(count) > 5))
 
 def _evenly(n, most):
     "Indices of at most `most` of `n`, evenly spaced."
@@ -608,14 +641,37 @@ def _read_or_why(*args):
     try: return _read_image(*args)
     except Exception as e: return _why(e)
 
-def _read_all(files, size, channels, crop, ink, progress=noop):
+def _white(files):
+    """What is white where a grey picture has sixteen bits: 4,095, 16,383 or 65,535,
+    the least that no pixel of fifty of the `files` goes beyond. Many cameras fill twelve of the bits."""
+    def most(path):
+        with suppress(Exception), _opened(path) as im: return np.asarray(im).max() if im.mode.startswith('I;16') else 0
+        return 0
+    with warnings.catch_warnings(action='ignore'), ThreadPoolExecutor() as ex: top = max(ex.map(most, _sample(files)))
+    return next(w for w in (4095, 16383, 65535) if top <= w) if top else 65535
+
+def _read_all(files, size, channels, crop, ink, progress=noop, white=None):
     """Each of the pictures `files` as an array, or why it cannot be read as a str;
     what Pillow warns of is not passed on."""
+    white = white or _white(files)
     with warnings.catch_warnings(action='ignore'), ThreadPoolExecutor() as ex:
-        ready = ex.map(lambda p: _read_or_why(p, size, channels, crop, ink), files)
+        ready = ex.map(lambda p: _read_or_why(p, size, channels, crop, ink, white), files)
         return [next(ready) for _ in progress(files)]
 
 # %% ../nbs/00_images.ipynb #e164c765
+def _from_files(files, names, labels, size, channels, crop, ink, progress, where):
+    "`Images` from picture `files`, of which `labels` and `names` are known; `where` they are is for messages."
+    size, channels, crop = _check_reading(size, channels, crop, ink)
+    read = _read_all(files, size or _median_size(files, crop), channels or 3, crop, ink, progress)
+    skipped = [(n, x) for n, x in zip(names, read) if isinstance(x, str)]
+    good = [i for i, x in enumerate(read) if not isinstance(x, str)]
+    first = ' '.join(': '.join(skipped[0]).split()) if skipped else ''      # a name may have line breaks in it
+    if not good: raise ValueError(f'{where}: none of its {len(files)} images can be read; the first, {first}')
+    if skipped: warnings.warn(f'{where}: {len(skipped)} of {len(files)} images left out, the first {first}')
+    x = np.stack([read[i] for i in good])
+    if channels is None and (x[:, :1] == x).all(): x = x[:, :1]
+    return Images(x, labels and [labels[i] for i in good], [names[i] for i in good], skipped=skipped)
+
 @patch(cls_method=True)
 def from_folder(cls:Images,
     path, # folder with images, nested as deep as it may be
@@ -630,22 +686,31 @@ def from_folder(cls:Images,
     what could not be read is in `.skipped` with the reason.
 
     Links to files are read, links to folders not followed, and of a file of several pictures the first is taken.
-    A picture has at most `Image.MAX_IMAGE_PIXELS` (89 million). `ValueError` if nothing can be read."""
-    size, channels, crop = _check_reading(size, channels, crop, ink)
-    found, path = _image_files(path), Path(path)
-    size = size or _median_size(found, crop)
-    read = _read_all(found, size, channels or 3, crop, ink, progress)
-    names = [_name(p.relative_to(path)) for p in found]
-    skipped = [(n, x) for n, x in zip(names, read) if isinstance(x, str)]
-    good = [i for i, x in enumerate(read) if not isinstance(x, str)]
-    first = ' '.join(': '.join(skipped[0]).split()) if skipped else ''      # a name may have line breaks in it
-    if not good: raise ValueError(f'{path}: none of its {len(found)} images can be read; the first, {first}')
-    if skipped: warnings.warn(f'{path}: {len(skipped)} of {len(found)} images left out, the first {first}')
-    x = np.stack([read[i] for i in good])
-    if channels is None and (x[:, :1] == x).all(): x = x[:, :1]
-    parents = [_name(found[i].parent).split('/')[-1] for i in good]
-    classes = sorted(set(parents)) if labels else None
-    return cls(x, [classes.index(p) for p in parents] if labels else None, [names[i] for i in good], classes, skipped)
+    A picture has at most `Image.MAX_IMAGE_PIXELS` (89 million). Where grey ones have sixteen bits, white is
+    the least of 4,095, 16,383 and 65,535 that none of fifty goes beyond. `ValueError` if nothing can be read."""
+    files, path = _image_files(path), Path(path)
+    parents = [_name(p.parent).split('/')[-1] for p in files] if labels else None
+    return _from_files(files, [_name(p.relative_to(path)) for p in files], parents, size, channels, crop, ink, progress, path)
+
+@patch(cls_method=True)
+def from_files(cls:Images,
+    files, # their paths, a list or a column of a data frame
+    labels=None, # what each shows, if somebody knows: whole numbers, −1 where nobody does, or names; (N,)
+    size=None, # as for `from_folder`, and so is all that follows
+    channels:int=None,
+    crop=None,
+    ink:bool=False,
+    progress=noop,
+):
+    "`Images` from pictures in files wherever they are, in the order given; names are their paths."
+    if isinstance(files, (str, Path)): raise ValueError(f'{files}: is one path; a list of paths is asked for')
+    files = [Path(f) for f in files]
+    if not files: raise ValueError('there is no picture in an empty list')
+    if labels is not None and len(labels) != len(files):
+        raise ValueError(f'{len(files)} files need {len(files)} labels, not {len(labels)}')
+    labels = None if labels is None else list(labels)
+    return _from_files(files, [_name(p) for p in files], labels, size, channels, crop, ink, progress, 'the list')
+
 
 # %% ../nbs/00_images.ipynb #f54b0396
 def _background(x):
@@ -764,10 +829,10 @@ def _describe(x, k=1):
                 on_white=bool(page.min() >= 230 and (_distance(x, page) <= 10).mean() >= .5),
                 colour=bool((np.ptp(x, axis=2) > 10).any()))
 
-def _look(path):
+def _look(path, white=65535):
     "The description of the picture at `path` and that of the inside of its frame, None where there is none."
     with suppress(Exception), _opened(path) as im:
-        im = _upright(im)
+        im = _upright(im, white=white)
         k = math.isqrt(im.width*im.height >> 22) + 1                     # 1 up to four million pixels
         x = np.asarray(im.reduce(k) if k > 1 else im)
         try: l, t, r, b = find_frame(x)
@@ -775,7 +840,7 @@ def _look(path):
         return _describe(x, k), _describe(x[t:b, l:r], k)
 
 def _is_pictures(path):
-    return str(path) != 'mnist' and Path(path).is_dir() and not any(Path(path).glob('*images-idx3-ubyte*'))
+    return str(path) != 'mnist' and Path(path).is_dir() and not any(Path(path).glob('*images[-.]idx3-ubyte*'))
 
 def infer_reading(
     path, # folder with images
@@ -792,8 +857,10 @@ def infer_reading(
     *size*, (height, width), is the median after the crop, shrunk in proportion to at most `longest`;
     a side shorter than 8 becomes 8. If no picture can be read, *size* and *channels* are None."""
     if not _is_pictures(path): return {}
+    files = _image_files(path)
+    white = _white(files)
     with warnings.catch_warnings(action='ignore'), ThreadPoolExecutor() as ex:
-        seen = [s for s in ex.map(_look, _sample(_image_files(path))) if s]
+        seen = [s for s in ex.map(lambda p: _look(p, white), _sample(files)) if s]
     if not seen: return dict(size=None, channels=None, crop=None, ink=False)
     def nearly_all(x): return bool(np.mean(list(x)) >= .9)
     large = [f is not None and math.prod(f['size']) >= .3*math.prod(x['size']) for x, f in seen]
@@ -824,8 +891,11 @@ def read_images(
     Image.init()
     if Image.EXTENSION.get(path.suffix.lower()) in _formats:
         raise ValueError(f'{path}: is one picture; give the folder that it is in')
-    return (Images.from_csv(path, progress=progress) if '.csv' in [s.lower() for s in path.suffixes]
-            else Images.from_idx(path))
+    if '.csv' in [s.lower() for s in path.suffixes]: return Images.from_csv(path, progress=progress)
+    try: return Images.from_idx(path)
+    except ValueError as e:
+        hint = '; what can be read is a folder of pictures or of IDX files, a Kaggle CSV, or an IDX file'
+        raise ValueError(f'{e}{hint*("not an IDX file" in str(e))}') from None
 
 # %% ../nbs/00_images.ipynb #ed25eee6
 def to_channels(
@@ -971,8 +1041,10 @@ class Distort:
         return x.masked_fill((gone[0][:, :, None] & gone[1][:, None])[:, None], 0.)
 
 # %% ../nbs/00_images.ipynb #9701a34c
+def _images(x): return x if isinstance(x, Images) else Images(x)
+
 def dataloaders(
-    images:Images, # what to learn from
+    images:Images, # what to learn from, or an array of pixels as `Images` takes it
     valid_pct:float=.1, # the share of them, from 0 to below 1, held back to check with, at least one image; not used if `valid` is given
     valid:Images=None, # a collection of its own to check with
     bs:int=256, # different images in a batch; training leaves out a last one that is not full, unless there is no other
@@ -984,7 +1056,7 @@ def dataloaders(
 ):
     """fastai `DataLoaders` of `(shown, wanted)`, each float32 in [0, 1], (bs,C,H,W);
     images stay on the device as bytes. A `ValueError` if there are too few to hold some back."""
-    device = device or default_device()
+    device, images, valid = device or default_device(), _images(images), None if valid is None else _images(valid)
     idxs = np.random.default_rng(seed).permutation(len(images))
     if not 0 <= valid_pct < 1: raise ValueError(f'the share held back is from 0 to below 1, not {valid_pct}')
     cut = 0 if valid is not None else max(1, int(len(images)*valid_pct))

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 import numpy as np
 from .images import *
-from .images import _check_reading, _evenly, _image_files, _median_size, _name, _read_all
+from .images import _check_reading, _evenly, _image_files, _median_size, _name, _read_all, _white
 from .learner import *
 from .learner import _alone, _needs, _weights
 from .latents import *
@@ -37,9 +37,11 @@ def _listing(files, path):
     "The SHA-256 of names, sizes and times of change: another one when anything in the folder has changed."
     res = hashlib.sha256()
     for f in files:
-        info = None
-        with suppress(OSError): info = f.lstat()                   # of what must not be looked at there is the name
-        res.update(f'{_name(f.relative_to(path))} {info and info.st_size} {info and info.st_mtime_ns}\n'.encode())
+        seen = []
+        with suppress(OSError):                                    # of what must not be looked at there is the name
+            seen.append(f.lstat())
+            if f.is_symlink(): seen.append(f.stat())               # of the picture itself, too
+        res.update(f'{_name(f.relative_to(path))} {[(s.st_size, s.st_mtime_ns) for s in seen]}\n'.encode())
     return res.hexdigest()
 
 def _differ(old, new):
@@ -81,9 +83,9 @@ def _reading_of(path, files, labels, how):
     return res | dict(size=list(size or _median_size(files, res['crop'])), channels=channels or 3,
                       ink=bool(res['ink']), labels=bool(labels))
 
-def _decoded(files, path, how):
+def _decoded(files, path, how, white):
     "The pictures that could be read, uint8 (n,C,H,W), and the note of this part."
-    read = _read_all(files, tuple(how['size']), how['channels'], how['crop'], how['ink'])
+    read = _read_all(files, tuple(how['size']), how['channels'], how['crop'], how['ink'], white=white)
     names, why = [_name(p.relative_to(path)) for p in files], [isinstance(x, str) for x in read]
     good = [x for x, w in zip(read, why) if not w]
     x = np.ascontiguousarray(np.stack(good)) if good else np.empty(0, np.uint8)
@@ -130,9 +132,10 @@ def _stored(path, to, files, how, about, budget, progress):
     good, end = _good_parts(to, bytes_each)
     for p in sorted((to/'parts').glob('*.json'))[len(good):]: p.unlink()
     # each image is there twice when they are put together
-    done, n = sum(p['files'] for p in good), max(1, min(4096, budget//(2*bytes_each)))
+    done, n = sum(p['files'] for p in good), max(1, min(4096, int(budget)//(2*bytes_each)))
+    white = _white(files)                                # of all, not of a part
     for k, start in enumerate(progress(range(done, len(files), n)), len(good)):
-        x, note = _decoded(files[start:start+n], path, how)
+        x, note = _decoded(files[start:start+n], path, how, white)
         end = _append(to, end, x)
         write_whole(to/'parts'/f'{k:06}.json', json.dumps(note))
     return open_images(to)
@@ -156,10 +159,7 @@ def open_images(
     if size != np.prod(shape, dtype=np.int64) or check and len(_good_parts(to, size//len(names))[0]) != len(parts):
         raise ValueError(f'{to/"pixels.u8"}: not the pixels that were written; store_images mends it')
     parents = [Path(n).parent.name or about.get('folder', '') for n in names] if about['how']['labels'] else []
-    classes = sorted(set(parents)) or None
-    number = {c: i for i, c in enumerate(classes or [])}
-    return Images(np.memmap(to/'pixels.u8', np.uint8, 'r', shape=shape),
-                  [number[p] for p in parents] or None, names, classes, skipped)
+    return Images(np.memmap(to/'pixels.u8', np.uint8, 'r', shape=shape), parents or None, names, skipped=skipped)
 
 # %% ../nbs/09_large.ipynb #a873f104
 def _weights_hash(model):
@@ -242,7 +242,8 @@ def vectorize_to(
     _arrow()                                 # or else the files would be missed only after the first of them was made
     folder, model = Path(folder), _network(model)
     check_fit(model, images.pixels.shape)
-    if part < 1: raise ValueError(f'a file holds at least one vector, not {part}')
+    if part < 1 or part % 1: raise ValueError(f'a file holds a whole number of vectors, at least one, not {part}')
+    part = int(part)
     count = -(-len(images)//part)
     mine = list(range(count) if parts is None else parts)
     if wrong := [k for k in mine if not 0 <= k < count]:
@@ -258,7 +259,7 @@ def vectorize_to(
     for k in progress([k for k in mine if not _part_path(folder, k).exists()]):
         _make_part(model, images, folder, part, k, bs)
     if not all(_part_path(folder, k).exists() for k in range(count)): return None
-    sweep(folder)
+    if parts is None: sweep(folder)          # otherwise others may be writing
     return Vectors(folder)
 
 # %% ../nbs/09_large.ipynb #7b1219ba
@@ -332,6 +333,10 @@ def _collection_of(vectors):
     return hashlib.sha256('\n'.join([vectors.about['collection'], *(
         _noted(_part_path(vectors.folder, k)) for k in range(vectors.n_parts))]).encode()).hexdigest()
 
+def _hash(*arrays):
+    "The SHA-256 of the bytes of `arrays`."
+    return hashlib.sha256(b''.join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
+
 def place_to(
     found:Groups, # of a sample
     sample, # which images are in it, (n,) in order
@@ -343,12 +348,13 @@ def place_to(
     columns `name` (str), `x`, `y` (floats), `cluster` (int, −1 for none), `sampled` (bool); their paths are returned.
 
     Those of the sample are where they are; each other one is placed by its neighbours among them.
-    Files that are there already are left as they are; a `ValueError` if they are of another map, or of other images."""
+    Files that are there already are left as they are; a `ValueError` if they are of another map, of other groups,
+    or of other images."""
     folder, sample, n = Path(folder), np.asarray(sample), vectors.about['images']
     if sample.shape != (len(found),) or sample.dtype.kind not in 'iu' or not 0 <= sample.min() <= sample.max() < n:
         raise ValueError(f'the sample is the numbers of the {len(found):,} images in groups, from 0 to {n - 1:,}')
     about = dict(format='cae places', written_by=version('cae'), groups=found.n_clusters,
-                 map=hashlib.sha256(np.ascontiguousarray(found.map.xy).data).hexdigest(),
+                 map=_hash(found.map.xy, found.labels.astype(np.int64), sample.astype(np.int64)),
                  vectors=vectors.about['weights'], collection=_collection_of(vectors))
     folder.mkdir(parents=True, exist_ok=True)
     _same(folder/'_places.json', _about_places, 'places', about, lambda old, new:

@@ -9,7 +9,7 @@ __all__ = ['vectorize', 'reconstruct', 'reconstruction_error', 'generate', 'inte
 from contextlib import contextmanager
 import numpy as np, torch
 from .images import *
-from .images import _as_numpy
+from .images import _as_numpy, _evenly, _images
 from .models import *
 from .models import _answering
 from fastai.learner import Learner
@@ -52,13 +52,13 @@ def _over(model, x, bs, do, progress=noop, *others):
 
 def _over_images(model, images, bs, do, progress, *others):
     "`_over` for an `Images`: batches come as floats with the channels that the network takes."
-    model = _network(model)
+    model, images = _network(model), _images(images)
     check_fit(model, images.pixels.shape)
     return _over(model, images.pixels, bs, lambda m, x, *z: do(m, to_float(x, m.channels), *z), progress, *others)
 
 def vectorize(
     model, # a network or a `Learner`
-    images:Images, # of the network's size
+    images:Images, # of the network's size, or an array of pixels as `Images` takes it
     bs:int=1024, # images in a batch
     progress=noop, # wraps the batches, as `tqdm` does; default nothing is shown
 ):
@@ -114,13 +114,14 @@ def generate(
 def interpolate(
     a, # latent at one end, (n_latent,)
     b, # latent at the other end, (n_latent,)
-    n:int=10, # how many, both ends included
+    n:int=10, # how many, at least two, both ends included
 ):
     "`n` latents in equal steps on the straight line from `a` to `b`: float32 (n,n_latent)."
     a, b = _as_numpy(a), _as_numpy(b)
     if a.ndim != 1 or a.shape != b.shape:
         raise ValueError('the ends are latents of one length, (n_latent,); '
                          f'these have the shapes {a.shape} and {b.shape}')
+    if n < 2: raise ValueError(f'two ends are at least two latents, not {n}')
     return np.linspace(a, b, n, dtype=np.float32)
 
 # %% ../nbs/04_latents.ipynb #2be342ee
@@ -160,6 +161,19 @@ def _by_all_pairs(latents, n):
         return d[:, :n].cpu().numpy(), i.gather(1, order)[:, :n].cpu().numpy()
     return look
 
+def _as_vectors(x):
+    "`x` as an array whose distances do not overflow: half precision and small whole numbers as float32, others as they are."
+    x = _as_numpy(x)
+    return x.astype(np.float32 if x.itemsize < 4 else float) if x.dtype.kind in 'bui' or x.dtype == np.float16 else x
+
+def _middle(x):
+    """The middle of the vectors `x`, where it is so far from 0 that what tells them apart would be lost
+    in the last digits of their squares; otherwise None."""
+    some = x[_evenly(len(x), 2000)].astype(float)
+    return some.mean(0) if len(some) and np.abs(some.mean(0)).max() > 1e3*some.var(0).mean()**.5 else None
+
+def _less(x, middle): return x if middle is None else x - middle
+
 def neighbours(
     latents, # where to look, (N,n_latent)
     of=None, # the vectors whose neighbours are wanted, (M,n_latent); default each of `latents`, itself left out
@@ -168,11 +182,12 @@ def neighbours(
 ):
     """The `n` nearest of `latents` to each of `of`, nearest first: indices int (M,n)
     and Euclidean distances float (M,n); a `ValueError` if there are not so many, or some are NaN or infinite."""
-    latents, of = _as_numpy(latents), None if of is None else _as_numpy(of)
+    latents, of = _as_vectors(latents), None if of is None else _as_vectors(of)
     if n > len(latents) - (of is None): raise ValueError(f'there are no {n} neighbours among {len(latents)} images')
     most, whose = n + (of is None), latents if of is None else of
     if not all(np.isfinite(x).all() for x in (latents, of) if x is not None):
         raise ValueError('some of the latents have NaN or infinite numbers')
+    latents, whose = (_less(x, _middle(latents)) for x in (latents, whose))
     look = (_by_all_pairs(latents, most) if torch.cuda.is_available()
             else NearestNeighbors(n_neighbors=most).fit(latents).kneighbors)
     parts = [look(whose[k:k+4096]) for k in progress(range(0, max(1, len(whose)), 4096))]

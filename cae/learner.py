@@ -23,7 +23,7 @@ from torch import nn
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as _read_tensors, save as _tensor_bytes
 from .images import *
-from .images import _evenly
+from .images import _evenly, _images
 from .models import *
 from fastcore.basics import partial
 from fastcore.foundation import L
@@ -181,8 +181,25 @@ class AutoencoderLearner(Learner):
     def get_preds(self, ds_idx=1, dl=None, *args, **kwargs):
         dl = self.dls[ds_idx] if dl is None else dl
         # an answer for each image, in their order
-        if isinstance(dl, ImagesDL): dl = dl.new(shuffle=False, drop_last=False, twice=0)
+        if isinstance(dl, ImagesDL):
+            dl = dl.new(shuffle=False, drop_last=False, twice=0)
+            if len(args) < 6: kwargs.setdefault('reorder', False)       # fastai takes numbers of images for places
         return super().get_preds(ds_idx, dl, *args, **kwargs)
+
+    @wraps(Learner.save)
+    def save(self, *args, **kwargs):
+        model = get_model(self.model)
+        # what is kept during a fit has a small pose, too, as after it
+        by = _scale_pose(model, .1) if self.fitting and self.twice else 1
+        try: return super().save(*args, **kwargs)
+        finally:
+            if by != 1: _multiply_pose(model, 1/by)
+
+    @wraps(Learner.load)
+    def load(self, *args, **kwargs):
+        res = super().load(*args, **kwargs)
+        if self.fitting and self.twice: _scale_pose(get_model(self.model), 1)
+        return res
 
     def all_batches(self):
         if isinstance(self.dl, ImagesDL): _channels_for(get_model(self.model), self.dl)  # it may be one that came later
@@ -194,9 +211,10 @@ class AutoencoderLearner(Learner):
         return b if self.at_home else super()._set_device(b)      # `ImagesDL` has sent it there already
 
     def predict(self, image):
-        """What the network makes of one image, an array as `Images` takes it:
+        """What the network makes of one image, an `Images` or an array as that takes it:
         a float32 tensor (C,H,W) in [0, 1], in the network's channels."""
-        with self.no_bar(): return self.get_preds(dl=self.dls.test_dl(Images(np.asarray(image)[None])))[0][0]
+        one = image if isinstance(image, Images) else Images(np.asarray(image)[None])
+        with self.no_bar(): return self.get_preds(dl=self.dls.test_dl(one))[0][0]
 
     def export(self, *args, **kwargs):
         raise NotImplementedError('a Learner with its images is not exported; '
@@ -368,12 +386,16 @@ class LateLoss(Callback):
         if self.last: self.learn.loss = self.last()
 
 # %% ../nbs/03_learner.ipynb #5592d887
+def _random_of(augment):
+    "The generator of what is random in `augment`, if it has one of PyTorch's."
+    random = getattr(augment, 'random', None)
+    return random if isinstance(random, torch.Generator) else None
+
 def _with_its_own_chance(dl):
     "A copy of the loader `dl` that goes on from where its random numbers are now, and leaves those where they are."
     dl = copy.copy(dl)
     dl.order, dl.augment = copy.deepcopy(dl.order), copy.copy(dl.augment)
-    if isinstance(random := getattr(dl.augment, 'random', None), torch.Generator):
-        dl.augment.random = copy.deepcopy(random)
+    if (random := _random_of(dl.augment)) is not None: dl.augment.random = copy.deepcopy(random)
     return dl
 
 def autoencoder_learner(
@@ -385,7 +407,11 @@ def autoencoder_learner(
     **kwargs, # for fastai's `Learner`: `metrics`, `lr`, `wd`, …
 ):
     """An `AutoencoderLearner` for `model`, whose weights it lays out channels last;
-    a `ValueError` if the images do not fit it."""
+    a `ValueError` if the images do not fit it.
+
+    From then on the process keeps memory that it has freed (`keep_memory`)."""
+    if not all(hasattr(dl, 'order') for dl in dls.loaders):
+        raise ValueError('a Learner of this kind learns from what `dataloaders` makes of images')
     dls = copy.copy(dls)      # the same ones may serve another network, which takes other channels
     dls.loaders = [_with_its_own_chance(dl) for dl in dls.loaders]
     for dl in dls.loaders: _channels_for(model, dl)
@@ -592,6 +618,7 @@ def plan(
     `lr` (the highest of one cycle), `wd` (weight decay)."""
     if model not in ('resnet', 'seed'): raise ValueError(f"the network is 'resnet' or 'seed', not {model!r}")
     if epochs is not None and epochs < 1: raise ValueError(f'a plan has at least one epoch, not {epochs}')
+    images = _images(images)
     n, rows, seed = len(images), min(128, max(16, len(images)//100)), model == 'seed'
     def enough(bs): return -(-3000//max(n//bs, 1))
     many, distort = enough(rows) <= 8, distort and not seed
@@ -729,12 +756,12 @@ def _weights(model):
     return _tensor_bytes({k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()})
 
 def save(
-    model, # a network of `cae.models`; of a `Learner`, its `.model`
+    model, # a network of `cae.models`, or a `Learner`, whose network is kept
     path, # `path.safetensors` and `path.json` are written; either ending may be given
 ):
     """Keep `model` as safetensors and JSON, and return the path of the first;
     a `ValueError` for a foreign architecture, or one of ours with layers put in by hand."""
-    path = _without_ending(path)
+    path, model = _without_ending(path), model.model if isinstance(model, Learner) else model
     name = type(model).__name__
     if name not in _architectures:
         raise ValueError(f'{name} is no architecture of this package: {", ".join(_architectures)}')
@@ -854,7 +881,7 @@ def _set_optimizer(opt, tensors):
 
 def _generators(dl):
     "What is random in the batches of `dl`: generators by name."
-    return {k: g for k, g in dict(order=dl.order, augment=getattr(dl.augment, 'random', None)).items() if g is not None}
+    return {k: g for k, g in dict(order=dl.order, augment=_random_of(dl.augment)).items() if g is not None}
 
 def _learnt(learn):
     "What learning changes: the weights, and where the generators of batches stand; tensors by name."

@@ -76,6 +76,7 @@ def vectorize_shared(
     mine = range(rank_distrib(), -(-len(images)//part), max(1, num_distrib()))
     vectorize_to(model, images, folder, part, mine, bs, progress)
     distrib_barrier()
+    if not rank_distrib(): sweep(folder)
     return vectorize_to(model, images, folder, part, [], bs)
 
 # %% ../nbs/10_machines.ipynb #51c8ba41

@@ -16,8 +16,8 @@ from fastprogress.fastprogress import progress_bar
 from matplotlib.textpath import text_to_path
 from openTSNE import TSNE
 from openTSNE.initialization import pca
-from .images import _as_numpy, _whole_labels
-from .latents import _nearest, _on_device, neighbours
+from .images import _whole_labels
+from .latents import _as_vectors, _less, _middle, _nearest, _on_device, neighbours
 from .learner import _needs
 from scipy.ndimage import gaussian_filter
 
@@ -26,11 +26,12 @@ class Map:
     "A finished map: `.xy` (N,2) float32, in no unit; new latents are placed on it by `.transform`."
     def __init__(self,
         embedding, # openTSNE's `TSNEEmbedding`
+        middle=None, # what was taken off the latents before; default nothing
     ):
         # openTSNE does this before it places new points, so do it now
         embedding -= (embedding.max(0) + embedding.min(0))/2
         embedding.gradient_descent_params['callbacks'] = None    # the progress bar was for fitting
-        self.embedding, self.xy = embedding, np.asarray(embedding, dtype=np.float32)
+        self.embedding, self.middle, self.xy = embedding, middle, np.asarray(embedding, dtype=np.float32)
 
     def __len__(self): return len(self.xy)
     def __repr__(self): return f'{type(self).__name__}: {len(self):,} points'
@@ -44,7 +45,7 @@ class Map:
         latents, # new ones, (M,n_latent)
     ):
         "Where `latents` belong on this map: float32 (M,2). The points that made the map stay where they are."
-        return np.asarray(self.embedding.transform(_check(latents, 1)), dtype=np.float32)
+        return np.asarray(self.embedding.transform(_less(_check(latents, 1), self.middle)), dtype=np.float32)
 
     def pulled(self,
         exaggeration:float=2, # how much stronger than in textbook t-SNE attraction is now
@@ -72,8 +73,7 @@ def _rows_to_one(p): return (sp.diags(1/np.asarray(p.sum(1)).ravel()) @ p).tocsr
 
 def _check(latents, least):
     "`latents` as an array (N,n_latent) of at least `least` rows without NaN, or a `ValueError`."
-    latents = _as_numpy(latents)
-    if latents.dtype.kind in 'bui': latents = latents.astype(np.float32)        # small integers overflow
+    latents = _as_vectors(latents)
     if latents.ndim != 2 or not latents.shape[1]:
         raise ValueError(f'latents have the shape (N, n_latent), not {latents.shape}')
     if len(latents) < least: raise ValueError(f'a map needs at least {least} images; there are {len(latents)}')
@@ -81,7 +81,7 @@ def _check(latents, least):
     if len(bad):
         raise ValueError(f'{len(bad)} of {len(latents)} latents have NaN or infinite numbers, '
                          f'the first is number {bad[0]}')
-    return latents
+    return np.ascontiguousarray(latents)                                        # in another order sums have other last digits
 
 def _teller(progress, total):
     """A function to be told how many of `total` parts are done by now;
@@ -158,7 +158,8 @@ def fit_map(
         raise ValueError(f'{len(latents)} latents cannot start at {np.shape(start)}')
     if method == 'torchdr': return _fit_torchdr(latents, seed, perplexity, n_iter, exaggeration, progress, start)
     if method != 'opentsne': raise ValueError(f"method is 'opentsne' or 'torchdr', not {method!r}")
-    early = 100 if start is None else 0
+    middle, early = _middle(latents), 100 if start is None else 0
+    latents = _less(latents, middle)
     first = np.array(start, dtype=float) if start is not None else _beginning(latents, seed)
     # to look up neighbours takes about so many
     with (_steps(progress, early + n_iter, before=min(100, len(latents)//100)) as told,
@@ -166,7 +167,7 @@ def fit_map(
         tsne = TSNE(perplexity=perplexity, early_exaggeration_iter=early, n_iter=n_iter,
                     neighbors='exact' if len(latents) <= 100_000 else 'auto', exaggeration=exaggeration,
                     random_state=seed, n_jobs=n_jobs, initialization=first, **told)
-        return Map(_finite(tsne.fit(latents)))
+        return Map(_finite(tsne.fit(latents)), middle)
 
 # %% ../nbs/05_maps.ipynb #dccb0f3a
 group_colors = ['#332288', '#cc6677', '#117733', '#88ccee', '#ee7733',
@@ -182,10 +183,11 @@ def group_color(
     return mpl.colors.to_hex(.6*np.array(mpl.colors.to_rgb(color)) + .4) if light else color
 
 def _called(group, names):
-    """What `group` is called, by a list or a dict of names:
-    its number, if a dict has none for it, or there are none at all."""
+    """What `group` is called, by a list or a dict of names: its number, if a dict has none for it, or there are none
+    at all; or `group 9`, where names are numbers, too."""
     if names is None or group < 0: return group
-    if isinstance(names, dict): return names.get(group, group)
+    if isinstance(names, dict):
+        return names.get(group, f'group {group}' if any(str(name).strip().isdigit() for name in names.values()) else group)
     if group >= len(names): raise ValueError(f'there are {len(names)} names, and none for the group {group}')
     return names[group]
 
@@ -232,7 +234,8 @@ def plot_map(
     others=None, # points (M,2) that will be drawn on top, so that names keep off them as well
     ax=None, # matplotlib axes to draw on; default new ones
 ):
-    "The map as a picture, each group in its own colour with its name among its points; returns the axes."
+    """The map as a picture, each group in its own colour,
+    the hundred largest with their names among their points; returns the axes."""
     xy = _points_of(themap)
     labels = _whole_labels(np.full(len(xy), -1) if labels is None else labels)
     if len(labels) != len(xy): raise ValueError(f'{len(xy)} points need {len(xy)} labels, not {len(labels)}')
@@ -247,8 +250,9 @@ def plot_map(
     if others is not None:
         ax.update_datalim(others)
         ax.autoscale_view()
-    _write_names(ax, xy, labels, [l for l in present if l >= 0], names, others)
-    if title: ax.set_title(title)
+    size_of = dict(zip(*np.unique(labels[labels >= 0], return_counts=True)))
+    _write_names(ax, xy, labels, sorted(sorted(size_of, key=size_of.get)[-100:]), names, others)
+    if title: ax.set_title(title, parse_math=False)
     return ax
 
 def _room(ax, texts, font):
@@ -324,7 +328,7 @@ class NearestMap(Map):
 def _fit_torchdr(latents, seed, perplexity, n_iter, exaggeration, progress, start=None):
     "The `NearestMap` of `latents` by TorchDR's `InfoTSNE`, on the GPU if there is one."
     InfoTSNE = _needs("method 'torchdr'", 'TorchDR', 'torchdr', 'gpu').InfoTSNE
-    x = _on_device(latents)
+    x = _on_device(_less(latents, _middle(latents)))
     x = x - x.mean(0)
     x, n = x/(x.std() or 1), len(x)
     early = 100 if start is None else 0

@@ -224,7 +224,10 @@ def check_fit(
 ):
     """Raise a `ValueError` if images of this shape are not of the size and channels that `model` takes;
     grey fits three channels."""
-    (c, h, w), (mh, mw), name = shape[1:], model.size, type(model).__name__
+    name = type(model).__name__
+    if not all(hasattr(model, a) for a in ('channels', 'size')):
+        raise ValueError(f'a network says by `.channels` and `.size` which images it takes; this {name} does not')
+    (c, h, w), (mh, mw) = shape[1:], model.size
     if (h, w) != (mh, mw): raise ValueError(f'{name} takes images of {mh}×{mw}, these are {h}×{w}')
     if c != model.channels and (c, model.channels) != (1, 3):
         raise ValueError(f'{name} takes {model.channels} channels, these images have {c}')

@@ -151,13 +151,18 @@ def test_a_submission_for_kaggle(answers, new, idx, tmp_path):
     assert res.returncode == 1 and '1 file could not be read, so the others would get wrong numbers' in res.stderr.splitlines()[-1]
     assert len(rows(answers/'placed'/'submission.csv')) == 300
     assert cae('place', answers, new, '--quiet', cwd=tmp_path).returncode == 0
-    assert not (answers/'placed'/'submission.csv').exists()           # it was for other images
+    assert not (answers/'placed'/'submission.csv').exists() and rows(answers/'placed'/'submission-before.csv') == table           # it was for other images
+    assert rows(answers/'placed'/'placed-before.csv') == placed
 
 def test_names_go_with_the_answers_that_they_are_for(answers, idx):
     assert cae('name', answers, '0=ones', '--quiet', cwd=idx).returncode == 0
     again = 'discover', 'few-images-idx3-ubyte', '--out', answers, '--epochs', 30
     assert cae(*again, cwd=idx).returncode == 0 and (answers/'names.csv').exists()                  # there was nothing to do
-    assert cae(*again[:-1], 1, '--anew', cwd=idx).returncode == 0
+    assert cae('place', answers, 'few-images-idx3-ubyte', '--quiet', cwd=idx).returncode == 0
+    placed = (answers/'placed'/'placed.csv').read_bytes()
+    res = cae(*again[:-1], 1, '--anew', cwd=idx)
+    assert res.returncode == 0 and 'names.csv is names-before.csv now' in res.stdout and 'placed is placed-before now' in res.stdout
+    assert not (answers/'placed').exists() and (answers/'placed-before'/'placed.csv').read_bytes() == placed
     assert not (answers/'names.csv').exists() and not (answers/'named.csv').exists() and rows(answers/'names-before.csv')[0]['name'] == 'ones'       # other groups now
 
 def test_what_cannot_be_named(answers, tmp_path):
@@ -170,6 +175,23 @@ def test_what_cannot_be_named(answers, tmp_path):
         assert (answers/name).read_bytes() == text
         (answers/name).write_bytes(before[name]) if name in before else (answers/name).unlink()
     assert {p.name: p.read_bytes() for p in answers.iterdir()} == before
+
+def test_images_of_another_sort_are_noticed(run, new, tmp_path):
+    (tmp_path/'noise').mkdir()
+    for i in range(12): Image.fromarray(np.random.default_rng(i).integers(0, 256, (28, 28), np.uint8)).save(tmp_path/'noise'/f'{i}.png')
+    for i in range(3): (tmp_path/'noise'/f'{i}.heic').write_bytes(b'a picture from a telephone')
+    (tmp_path/'noise'/'README').write_text('no picture')
+    res = cae('place', run[1], 'noise', '--out', 'placed', cwd=tmp_path)
+    assert res.returncode == 0 and 'are they of the same sort?' in res.stdout, res.stdout
+    assert 'not taken for pictures: 3 .heic, 1 without an ending' in res.stdout
+    res = cae('place', run[1], new, '--out', 'those', cwd=tmp_path)
+    assert res.returncode == 0 and 'same sort' not in res.stdout and 'not taken' not in res.stdout
+    for f in (tmp_path/'noise').glob('*.png'): f.unlink()
+    assert 'no image in this folder; its files: 3 .heic, 1 without an ending' in cae('discover', 'noise', cwd=tmp_path).stderr
+
+def test_labels_need_more_than_one_folder(new, tmp_path):
+    res = cae('discover', new, '--labels', '--out', 'out', cwd=tmp_path)
+    assert res.returncode == 1 and 'its name tells none of them apart' in res.stderr.splitlines()[-1] and not (tmp_path/'out').exists()
 
 # explore
 

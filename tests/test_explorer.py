@@ -119,9 +119,9 @@ def test_lasso_lists_and_saves(page):
     page.click('#more')
     assert page.locator('#chosen li').count() == len(inside)
     table = rows(page)
-    assert list(table[0]) == ['name', 'group', 'label', 'confidence', 'error']
+    assert list(table[0]) == ['name', 'group', 'cluster', 'label', 'confidence', 'error']               # one group has a name
     assert [r['name'] for r in table] == [HOSTILE[i] if i < 10 else f'scan {i:03}' for i in inside]
-    assert {r['group'] for r in table} == {'1'}
+    assert {r['group'] for r in table} == {'1'} == {r['cluster'] for r in table}
 
 def test_lasso_again_and_again(page):
     "Around the same points after the list was closed, and after a search; and around nothing."
@@ -141,6 +141,30 @@ def test_lasso_again_and_again(page):
     x, y = page.evaluate("(() => { for (let y = 90; y < 700; y += 20) for (let x = 90; x < 500; x += 20) if (nearest(x, y, 30) < 0) return [x, y] })()")
     lasso(page, x - 8, y - 8, x + 8, y + 8)
     page.wait_for_selector('#chosen', state='hidden')
+
+def test_named_groups_keep_their_numbers(browser, page_path, tmp_path):
+    "A group that is called 1 is not taken for group 1, and one sees which number a name stands for."
+    page = browser.new_page()
+    page.goto(rename_groups(shutil.copy(page_path, tmp_path/'map.html'), {0: '1', 2: 'threes'}).as_uri())
+    page.wait_for_selector('body[data-ready]', timeout=30_000)
+    assert page.locator('#legend .what').all_text_contents() == ['1', 'group 1', 'threes', 'no group']
+    assert [page.locator('#legend .what').nth(k).get_attribute('title') for k in range(3)] == ['1 (group 0)', 'group 1', 'threes (group 2)']
+    assert page.evaluate('groups.filter(e => e.id >= 0).map(e => facts(e.heart)[0])') == ['1 (group 0)', 'group 1', 'threes (group 2)']
+    page.close()
+
+def test_on_a_telephone(browser, page_path):
+    "What is pinned is in sight, and points are as large as they are after a zoom and back."
+    context = browser.new_context(viewport=dict(width=390, height=844), has_touch=True, offline=True)
+    page = context.new_page()
+    page.goto(page_path.as_uri())
+    page.wait_for_selector('body[data-ready]', timeout=30_000)
+    size = page.evaluate('dots.size.value')
+    assert size == page.evaluate('(zoom(.5), fit(), dots.size.value)') == round(2*page.evaluate('about.size'))/2
+    page.touchscreen.tap(*where(page, 3)[:2])
+    page.wait_for_selector('#pinned:not([hidden])')
+    box = page.locator('#pinned .pair').bounding_box()
+    assert box['y'] + box['height'] < 844
+    context.close()
 
 def test_search_by_name(page):
     page.fill('#search', 'SCAN 29')
@@ -166,6 +190,11 @@ def test_groups_are_switched_off_and_on(page):
     settled(page)
     assert (np.abs(seen(page) - before).max(2) > 40).sum() > 500
     assert page.evaluate('([x, y]) => nearest(x, y)', [x, y]) == -1                # what is not shown is not found
+    page.fill('#search', 'scan')
+    page.wait_for_function("n => document.querySelector('#chosen h2 span').textContent === `${n} found by name`",
+                           arg=sum(i % 3 > 0 for i in range(10, 300)))
+    page.fill('#search', '')
+    page.wait_for_selector('#chosen', state='hidden')
     page.click('#all')
     assert page.evaluate('([x, y]) => nearest(x, y)', [x, y]) >= 0
 
@@ -192,7 +221,7 @@ def test_keys(page):
     assert page.evaluate('range.x.start') > left
     page.keyboard.press('Enter')
     assert page.locator('#pinned').is_visible()
-    page.keyboard.press('l')
+    page.keyboard.press('L')                                                       # as with caps lock
     assert page.locator('#lasso').get_attribute('aria-pressed') == 'true'
     page.keyboard.press('/')
     assert page.evaluate('document.activeElement.id') == 'search'

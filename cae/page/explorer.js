@@ -15,7 +15,8 @@ const entries = what => what === 'label' ? classes : groups
 const entry = (what, i) => entries(what).find(e => e.id === col[what][i])
 const percent = v => `${Math.round(v * 100)} %`
 const nothing = { group: 'no group', label: 'no label' }
-const member = (what, { id, name }) => id < 0 ? nothing[what] : `${what} ${name}`
+const bare = ({ id, name }) => name === `${id}` || name === `group ${id}`         // is its number all that a group is called by?
+const member = (what, e) => e.id < 0 ? nothing[what] : what === 'label' ? `label ${e.name}` : bare(e) ? `group ${e.id}` : `${e.name} (group ${e.id})`
 const facts = i => [
   member('group', entry('group', i)), classes && member('label', entry('label', i)),
   col.confidence && `confidence ${percent(col.confidence[i])}`, col.error && `error ${col.error[i].toPrecision(3)}`].filter(Boolean)
@@ -273,8 +274,8 @@ function more() {
 
 const quoted = s => /[",\r\n]/.test(s) ? `"${s.replaceAll('"', '""')}"` : s
 function csv() {
-  const keep = ['group', ...(classes ? ['label'] : []), ...['confidence', 'error'].filter(k => col[k])]
-  const value = (k, i) => k === 'group' || k === 'label' ? (entry(k, i).id < 0 ? '' : quoted(entry(k, i).name)) : col[k][i]
+  const keep = ['group', ...(groups.every(e => e.id < 0 || e.name === `${e.id}`) ? [] : ['cluster']), ...(classes ? ['label'] : []), ...['confidence', 'error'].filter(k => col[k])]
+  const value = (k, i) => k === 'cluster' ? col.group[i] : k === 'group' || k === 'label' ? (entry(k, i).id < 0 ? '' : quoted(entry(k, i).name)) : col[k][i]
   return [['name', ...keep], ...chosen.map(i => [quoted(names[i]), ...keep.map(k => value(k, i))])].map(r => r.join(',') + '\n').join('')
 }
 function save() {
@@ -288,7 +289,7 @@ function search() {
   const q = $('search').value.toLowerCase()
   if (!q) return select(null)
   const found = []
-  for (let i = 0; i < n; i++) if (lower[i].includes(q)) found.push(i)
+  for (let i = 0; i < n; i++) if (lower[i].includes(q) && shown(i)) found.push(i)
   select(found, `found by name`)
 }
 let lower = []
@@ -303,7 +304,7 @@ function legend() {
     const dot = el('span', { className: 'swatch' })
     dot.style.background = hex(e)
     dot.hidden = continuous
-    const row = el('label', {}, box, dot, el('span', { className: 'what', textContent: e.id < 0 ? nothing[what] : e.name, title: e.name }),
+    const row = el('label', {}, box, dot, el('span', { className: 'what', textContent: e.id < 0 ? nothing[what] : e.name, title: member(what, e) }),
       el('span', { className: 'count', textContent: e.size.toLocaleString('en') }))
     row.onpointerenter = () => { lit = e.id; paint() }
     row.onpointerleave = () => { lit = null; paint() }
@@ -363,7 +364,7 @@ function key(e) {
   const onMap = document.activeElement === $('map')
   if (onMap && steps[e.key]) { const [cx, cy] = centre(), [dx, dy] = steps[e.key]; look(cx + dx * half() / 5, cy + dy * half() / 5, half()) }
   else if (onMap && e.key === 'Enter') pin(nearest($('map').clientWidth / 2, $('map').clientHeight / 2, 1e9))
-  else if (keys[e.key]) keys[e.key]()
+  else if (keys[e.key] ?? keys[e.key.toLowerCase()]) (keys[e.key] ?? keys[e.key.toLowerCase()])()
   else return
   e.preventDefault()
 }
@@ -421,6 +422,7 @@ async function begin() {
   fit()
   source.selected.change.connect(lasso)
   dots = fig.renderers[0].glyph
+  grow()
   for (const r of [range.x, range.y]) r.change.connect(() => { grow(); over() })
   new ResizeObserver(() => look(...centre(), half())).observe($('map'))
   paint()
