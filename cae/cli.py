@@ -8,6 +8,7 @@ __all__ = ['discover_images', 'vectorize_images', 'place_images', 'name_groups',
 # %% ../nbs/11_cli.ipynb #edff05b0
 import argparse, json, math, os, re, shutil, signal, sys, threading, time, warnings
 from contextlib import contextmanager, nullcontext, redirect_stdout, suppress
+from operator import index
 from pathlib import Path
 
 # %% ../nbs/11_cli.ipynb #c0900001
@@ -165,13 +166,14 @@ def _put(new, old):
     if old.exists(): old.rename(aside)
     new.rename(old)
 
-def _set_aside(path, why):
-    "Keep the file or folder at `path`, whose place another will take, under another name, and say `why`."
-    if not path.exists(): return
-    kept, k = path.with_name(f'{path.stem}-before{path.suffix}'), 2
-    while path.is_dir() and kept.exists(): kept, k = path.with_name(f'{path.name}-before{k}'), k + 1
-    os.replace(path, kept)
-    print(f'{_text(path)} is {kept.name} now: {why}', flush=True)
+def _set_aside(why, *paths):
+    "Keep those of the files or folders `paths` that are there, whose place others will take, under other names, and say `why`."
+    def kept(path, k): return path.with_name(f'{path.stem}-before{k}{path.suffix}')
+    k = next(k for k in ('', *range(2, 10**6)) if not any(kept(p, k).exists() for p in paths))
+    for path in paths:
+        if not path.exists(): continue
+        os.replace(path, kept(path, k))
+        print(f'{_text(path)} is {kept(path, k).name} now: {why}', flush=True)
 
 def _write(out, images, learn, losses, found, errors, near, card, report, progress=iter):
     "Leave everything in the folder `out`, each file whole, the report last; `progress` wraps the files."
@@ -196,8 +198,8 @@ def _write(out, images, learn, losses, found, errors, near, card, report, progre
                                                   errors=errors, near=near, latents=found.latents),
            'report.html': lambda path: save_report(path, shown, facts, card, title, _headline(report), page='map.html'),
            'report.json': text(lambda: json.dumps(report, indent=2, ensure_ascii=False) + '\n')}
-    _set_aside(out/'names.csv', 'see whether its names fit the new groups')
-    if (out/'placed'/'placed.csv').exists(): _set_aside(out/'placed', 'it was placed on the map before this one')
+    _set_aside('see whether its names fit the new groups', out/'names.csv')
+    if (out/'placed'/'placed.csv').exists(): _set_aside('it is about the map before this one', out/'placed')
     # of a run before this one
     for name in ['report.json', *(n for n in (*_files, *_named) if n not in report['files'])]: _remove(out/name)
     for name in progress(report['files']): how.get(name, picture)(out/name)
@@ -386,24 +388,24 @@ def _read(source, how, report, store=None):
             raise ValueError(str(e).replace('or take that one away', 'or lose that one with --anew')) from None
     print(images, flush=True)
     report.update(images=len(images), skipped=len(images.skipped), size=list(images.size), channels=images.channels,
-                  crop=how.get('crop'), ink=how.get('ink', False))
+                  crop=how.get('crop'), ink=how.get('ink', False), **{k: how[k] for k in ('white',) if k in how})
     return images
 
 def _collection(source, model, report, store=None, labels=False):
     """The images of `source`, read as they seem to want it, for the network called `model`;
     enough of them for a map. With `labels` the folders of pictures are their labels."""
     def how():
-        from cae.images import infer_reading
+        from cae.images import _image_files, infer_reading
         how = infer_reading(source)                              # nothing, unless these are pictures
         if labels and not how:
             raise ValueError(f'{source}: is no folder of pictures, which could be named after what they show; '
-                             'labels that it has of its own are used anyway')
-        if how and model == 'seed': how = dict(size=(28, 28), channels=3, crop=None, ink=False)
+                             'its own labels, if it has any, are used anyway')
+        if labels and len({p.parent.name for p in _image_files(source)}) < 2:
+            raise ValueError(f'{source}: all pictures lie in folders of one name, which tells none of them apart; '
+                             '--labels is for a folder for each kind')
+        if how and model == 'seed': how |= dict(size=(28, 28), channels=3, crop=None, ink=False)
         return how | dict(labels=True) if labels else how
     images = _read(source, how, report, store)
-    if labels and len(images.classes) < 2:
-        raise ValueError(f'{source}: all pictures lie in one folder, so its name tells none of them apart; '
-                         '--labels is for a folder for each kind')
     if len(images) < 10:
         if store: shutil.rmtree(store[0], ignore_errors=True)
         raise ValueError(f'{source}: a map needs at least 10 images; there are {len(images)}')
@@ -548,8 +550,8 @@ def _asked(model, n_latent, epochs, seed, sample, lessons, labels):
     for what, x, least in (('epochs', epochs, 1), ('lessons', lessons, 0), ('numbers for an image', n_latent, 1)):
         if x is not None and (x < least or x % 1): raise ValueError(f'{what} are {least} or more, not {x}')
     if sample < 10 or sample % 1: raise ValueError(f'a map needs a sample of at least 10 images, not {sample}')
-    n_latent, epochs, seed, sample, lessons = (x if x is None else int(x) for x in (n_latent, epochs, seed, sample, lessons))
-    return dict(version=_version(), model=model, n_latent=n_latent, epochs=epochs, seed=seed,
+    n_latent, epochs, sample, lessons = (x if x is None else int(x) for x in (n_latent, epochs, sample, lessons))
+    return dict(version=_version(), model=model, n_latent=n_latent, epochs=epochs, seed=index(seed),
                 sample=sample, lessons=lessons, labels=labels or None)
 
 def discover_images(
@@ -576,10 +578,10 @@ def discover_images(
     from fastai.torch_core import no_random
     # the folder is made now, lest an hour's training find no place to go
     with _folder(out) as folder, _alone(folder), no_random(asked['seed']):
-        try: return _whole_job(source, folder, asked, anew, epochs, memory)
+        try: return _whole_job(source, folder, asked, anew, memory)
         finally: run.close()
 
-def _whole_job(source, out, asked, anew, epochs, memory):
+def _whole_job(source, out, asked, anew, memory):
     "`discover_images` in a folder where nobody else is at work; `asked` are the settings that make it another run."
     from cae.large import _arrow
     from cae.learner import plan
@@ -594,7 +596,8 @@ def _whole_job(source, out, asked, anew, epochs, memory):
         if done := run.finished(): return _done(run, done)
     if len(images) > asked['sample']: _arrow()                   # by which the rest is placed
     train, valid = _split(source, images)
-    how = plan(train, framed=report['crop'] == 'frame', epochs=epochs, model=model, n_latent=asked['n_latent'])
+    how = plan(train, framed=report['crop'] == 'frame', epochs=asked['epochs'], model=model,
+               n_latent=asked['n_latent'])
     network = _fitting(model, images, source, how['n_latent'])
     print(_chosen(report | how), flush=True)
     if anew and not memory: run.forget()
@@ -697,7 +700,8 @@ def _load(stem):
 
 _about_report = dict(type='object', required=['size', 'channels', 'crop', 'ink'], properties=dict(
     size=dict(type='array', items=dict(type='integer', minimum=1), minItems=2, maxItems=2),
-    channels=dict(enum=[1, 3, 4]), crop=dict(enum=[None, 'frame']), ink=dict(type='boolean')))
+    channels=dict(enum=[1, 3, 4]), crop=dict(enum=[None, 'frame']), ink=dict(type='boolean'),
+    white=dict(type='integer', minimum=1)))
 
 def _read_report(path):
     "The report that `discover` left at `path`."
@@ -713,7 +717,7 @@ def _reading(stem, network):
     report = _read_report(path)
     if report['size'] != list(network.size) or report['channels'] not in (1, network.channels):
         raise ValueError(f'{path}: tells of other images than the network beside it takes')
-    return {k: report[k] for k in plain} | dict(size=plain['size'])
+    return {k: report[k] for k in (*plain, 'white') if k in report} | dict(size=plain['size'])
 
 def _read_for(network, source, how, report):
     "The images of `source` as `network` takes them, a folder of pictures read as `how` says."
@@ -942,36 +946,34 @@ def _placed(network, images, latents, found, names, shift, report):
 
 _submission_begins = b'ImageId,Label\n'
 
-def _placed_before(path):
-    "The names of the images in the table at `path`, which `place` has left."
+def _who(table):
+    "Names and errors, by which images are told apart, in a table by `place`: a path, or a file to read from."
     import pandas as pd
-    try: return pd.read_csv(path, usecols=['name'], dtype=str, keep_default_na=False)['name'].tolist()
+    try: return pd.read_csv(table, usecols=['name', 'error'], dtype=str, keep_default_na=False).values.tolist()
     except ValueError: return []
 
 def _usual_error(folder):
     "The error of images held back in the run in `folder`, 0 if it is not known."
-    path = folder/'report.json'
-    error = _read_report(path).get('valid_mse') if path.exists() else 0
+    error = _read_report(folder/'report.json').get('valid_mse')
     return error if isinstance(error, (int, float)) else 0
 
 def _write_placed(out, images, found, shift, table, called):
     "Leave the table and its picture in the folder `out`, each file whole."
-    import numpy as np
+    import io, numpy as np
     from cae.explorer import figure_png
     from cae.learner import write_whole
     # of letters that the font lacks; the table has them
     with warnings.catch_warnings(action='ignore', category=UserWarning):
         picture = figure_png(_plot_placed(found, np.stack([table['x'], table['y']], 1),
                                           table['cluster'], shift, called))
-    entry, old = out/'submission.csv', out/'placed.csv'
-    # those of other images are kept
-    if old.exists() and _placed_before(old) != images.names:
-        for path in (old, *([entry] if entry.is_file() and _begins(entry, _submission_begins) else [])):
-            _set_aside(path, 'it is about other images')
+    entry, old, text = out/'submission.csv', out/'placed.csv', _table(**table)
+    if old.exists() and _who(old) != _who(io.StringIO(text)):
+        mine = [entry]*(entry.is_file() and _begins(entry, _submission_begins))
+        _set_aside('it is about other images', old, out/'placed-skipped.csv', out/'placed.png', *mine)
     # that of the table which is there now goes with it; another's stays
-    if (out/'placed.csv').exists() and entry.is_file() and _begins(entry, _submission_begins): entry.unlink()
+    if old.exists() and entry.is_file() and _begins(entry, _submission_begins): entry.unlink()
     _write_skipped(out/'placed-skipped.csv', images)
-    write_whole(out/'placed.csv', _table(**table))
+    write_whole(old, text)
     write_whole(out/'placed.png', picture)
 
 def _check_placed(out, submission=False):
@@ -1000,7 +1002,8 @@ def place_images(
     submission:bool=False, # leave a `submission.csv` for Kaggle's digit-recognizer, too, with a row for each image in their order?
 ):
     """New images on the map of a run and in its groups, in the folder `out`: `placed.csv`, with a column `called`
-    once `name_groups` has named some, `placed.png`, and `submission.csv` if asked for. The report is returned as a dict.
+    once `name_groups` has named some, `placed.png`, and `submission.csv` if asked for. What is there about other images
+    is kept as `placed-before.csv`, …; the report is returned as a dict.
 
     A `ValueError` if a submission is asked for and the name of a group is no digit, or an image cannot be read."""
     folder, out = Path(folder), Path(out or Path(folder)/'placed')

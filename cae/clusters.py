@@ -664,9 +664,9 @@ class Named:
 # %% ../nbs/06_clusters.ipynb #097e4a37
 def _labelled(labels, *of):
     "The rows of `of` whose image has a label, and those labels; −1, None and NaN say that nobody knows it."
-    labels = np.asarray(labels)
-    if labels.dtype == object: labels = np.array([-1 if gone else v for v, gone in zip(labels.tolist(), pd.isna(labels))])
+    labels = np.asarray(labels, None if hasattr(labels, 'dtype') else object)
     if labels.ndim != 1: raise ValueError(f'labels have the shape (N,), not {labels.shape}')
+    if labels.dtype == object: labels = np.array([-1 if gone else v for v, gone in zip(labels.tolist(), pd.isna(labels))])
     known = labels >= 0 if labels.dtype.kind in 'biuf' else labels.astype(str) != '-1'
     return [np.asarray(a) if known.all() else np.asarray(a)[known] for a in (*of, labels)]
 
@@ -675,7 +675,6 @@ def match_groups(
     found, # the group of each image, −1 for none, as in `Groups.labels`; (N,)
 ):
     "The best one-to-one matching as a dict group → class (the Hungarian method: Kuhn 1955)."
-    true, found = np.asarray(true), np.asarray(found)
     if len(true) != len(found): raise ValueError(f'{len(found)} images in groups, {len(true)} labels')
     found, true = _labelled(true, found)
     (classes, c), (groups, g) = (np.unique(x, return_inverse=True) for x in (true, found[found >= 0]))
@@ -846,7 +845,7 @@ def plot_confusion(
     """How many of each class are in each group, as a picture;
     groups in the order of the classes they are matched with.
     Numbers are written where there are at most sixty of each. Returns the axes."""
-    if len(true) == len(found): found, true = _labelled(np.asarray(true), np.asarray(found))
+    if len(true) == len(found): found, true = _labelled(true, found)
     if not len(true): raise ValueError('there is no image whose class is known')
     match, present = match_groups(true, found), list(np.unique(true))
     groups = sorted(np.unique(found).tolist(), key=lambda g: (g < 0, g not in match, match.get(g), g))
@@ -859,7 +858,8 @@ def plot_confusion(
         if count and max(h, w) <= most:
             ax.text(j, i, f'{count:,}', ha='center', va='center', size=8,
                     color='white' if share[i, j] > .5 else '#222222')
-    names = present if classes is None else [_called(c, classes) for c in present]
+    called = classes.get if isinstance(classes, dict) else lambda c, _: _called(c, classes)
+    names = [called(c, c) for c in present]
     across, down = (range(0, n, -(-n//most)) for n in (w, h))
     ax.set_xticks(across, [names[i] for i in across], parse_math=False,
                   **({} if classes is None else dict(rotation=45, ha='right')))

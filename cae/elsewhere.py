@@ -191,7 +191,7 @@ class AutoencoderTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, 
         (lo, hi), low, high = self.range_, float(X.min()), float(X.max())
         if high - low > 2*(hi - lo) > 0 or self.shape_ is not None and len(X) > 1 and 0 < high - low < (hi - lo)/8:
             warnings.warn(f'numbers from {lo:g} to {hi:g} were learnt, and these go from {low:g} to {high:g}: '
-                          'are they on the same scale?', stacklevel=3)
+                          'are they on the same scale?', stacklevel=4)                  # scikit-learn is in between
 
     def inverse_transform(self, X):
         """The images, in the shape and on the scale of those in `fit`, that belong to the latents `X` (N,n_latent):

@@ -230,7 +230,7 @@ def _renamed(path, names):
 
 def rename_groups(
     path, # of a page by `save_explorer`
-    names, # what the groups are called: list, or dict by number; one that is left out is called by its number; None: all are
+    names, # what the groups are called: list, or dict by number; one that is left out is called by its number, or `group 9` where names are numbers; None: all are
 ):
     """Give the groups on a page other names, and leave all else on it as it is; returns its path.
     A `ValueError` if it is no such page."""
@@ -476,9 +476,9 @@ def pictures(
     yield 'unsure', 'The images of the whole collection that fit worst anywhere.', show_unsure(images, found)[0]
     yield ('reproductions', 'Ten images, and what the network draws of each from its few numbers.',
            show_rows({'original': ten, 'reproduction': reconstruct(model, ten)}))
-    called = [_short(images.names[i], 16) for i in six]
-    if len(set(called)) < len(six): called = [f'number {i}' for i in six]
-    yield ('neighbours', 'Six images, each by name before those nearest to it, nearest first.',
+    called, by = [_short(images.names[i], 16) for i in six], 'name'
+    if len(set(called)) < len(six): called, by = [f'number {i}' for i in six], 'number (the first image is 0)'
+    yield ('neighbours', f'Six images, each with its {by} before those nearest to it, nearest first.',
            show_rows({name: images[[i]] + images[near[i]] for name, i in zip(called, six)}, n=10))
     if losses is not None:
         yield ('losses', 'The error while the network learnt, '

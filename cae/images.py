@@ -17,7 +17,7 @@ from numbers import Integral
 from operator import index
 from pathlib import Path
 
-# threads with nothing to do soon sleep (chapter 11), which OpenMP asks when it is loaded
+# threads with nothing to do soon go to sleep (chapter 11); OpenMP reads this when it is loaded
 if 'OMP_WAIT_POLICY' not in os.environ: os.environ.setdefault('GOMP_SPINCOUNT', '10000')
 import numpy as np, torch, torch.nn.functional as F, matplotlib.pyplot as plt
 from PIL import ExifTags, Image
@@ -142,7 +142,8 @@ class Images:
         self.labels = None if labels is None else _as_labels(labels, self.classes)
 
     def __len__(self): return len(self.pixels)
-    def __array__(self, dtype=None, copy=None): return np.array(self.pixels, dtype, copy=copy or None)
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.pixels, dtype) if copy else np.asarray(self.pixels, dtype)
     @property
     def channels(self):
         "1 (grey), 3 (RGB) or 4 (RGB and opacity)."
@@ -329,7 +330,8 @@ def from_idx(cls:Images,
         if labels is not None:
             raise ValueError(f'{path}: is a folder; labels come from the files beside the images, not from {labels}')
         # one that lies there twice, gzipped and not, is read once
-        files = {p.name.removesuffix('.gz'): p for p in sorted(path.glob('*images[-.]idx3-ubyte*'), reverse=True)}
+        files = {p.name.removesuffix('.gz').replace('images.idx3', 'images-idx3'): p
+                 for p in sorted(path.glob('*images[-.]idx3-ubyte*'), reverse=True) if p.is_file()}
         if not files: raise ValueError(f'{path}: no file in it is named like train-images-idx3-ubyte')
         parts = [cls.from_idx(files[name]) for name in sorted(files)]
         return sum(parts[1:], parts[0])
@@ -642,27 +644,27 @@ def _read_or_why(*args):
     except Exception as e: return _why(e)
 
 def _white(files):
-    """What is white where a grey picture has sixteen bits: 4,095, 16,383 or 65,535,
-    the least that no pixel of fifty of the `files` goes beyond. Many cameras fill twelve of the bits."""
+    """What is white where grey pictures have sixteen bits: 4,095, 16,383 or 65,535, the least that no pixel
+    of fifty of the `files` goes beyond; None if there are no such pictures. Many cameras fill twelve of the bits."""
     def most(path):
         with suppress(Exception), _opened(path) as im: return np.asarray(im).max() if im.mode.startswith('I;16') else 0
         return 0
     with warnings.catch_warnings(action='ignore'), ThreadPoolExecutor() as ex: top = max(ex.map(most, _sample(files)))
-    return next(w for w in (4095, 16383, 65535) if top <= w) if top else 65535
+    return next(w for w in (4095, 16383, 65535) if top <= w) if top else None
 
 def _read_all(files, size, channels, crop, ink, progress=noop, white=None):
     """Each of the pictures `files` as an array, or why it cannot be read as a str;
     what Pillow warns of is not passed on."""
-    white = white or _white(files)
+    white = white or _white(files) or 65535
     with warnings.catch_warnings(action='ignore'), ThreadPoolExecutor() as ex:
         ready = ex.map(lambda p: _read_or_why(p, size, channels, crop, ink, white), files)
         return [next(ready) for _ in progress(files)]
 
 # %% ../nbs/00_images.ipynb #e164c765
-def _from_files(files, names, labels, size, channels, crop, ink, progress, where):
+def _from_files(cls, files, names, labels, size, channels, crop, ink, white, progress, where):
     "`Images` from picture `files`, of which `labels` and `names` are known; `where` they are is for messages."
     size, channels, crop = _check_reading(size, channels, crop, ink)
-    read = _read_all(files, size or _median_size(files, crop), channels or 3, crop, ink, progress)
+    read = _read_all(files, size or _median_size(files, crop), channels or 3, crop, ink, progress, white)
     skipped = [(n, x) for n, x in zip(names, read) if isinstance(x, str)]
     good = [i for i, x in enumerate(read) if not isinstance(x, str)]
     first = ' '.join(': '.join(skipped[0]).split()) if skipped else ''      # a name may have line breaks in it
@@ -670,7 +672,7 @@ def _from_files(files, names, labels, size, channels, crop, ink, progress, where
     if skipped: warnings.warn(f'{where}: {len(skipped)} of {len(files)} images left out, the first {first}')
     x = np.stack([read[i] for i in good])
     if channels is None and (x[:, :1] == x).all(): x = x[:, :1]
-    return Images(x, labels and [labels[i] for i in good], [names[i] for i in good], skipped=skipped)
+    return cls(x, labels and [labels[i] for i in good], [names[i] for i in good], skipped=skipped)
 
 @patch(cls_method=True)
 def from_folder(cls:Images,
@@ -680,17 +682,18 @@ def from_folder(cls:Images,
     labels:bool=False, # take the name of a picture's own folder as its label?
     crop=None, # part to keep: a box (left, top, right, bottom) in pixels, or in fractions if all ≤ 1; 'frame' for `find_frame`'s
     ink:bool=False, # distances from the background's colour in place of colours, so the page is black? One channel by default
+    white:int=None, # what is white in grey pictures of sixteen bits; default the least of 4,095, 16,383 and 65,535 that none of fifty goes beyond
     progress=noop, # wraps a sequence that is gone through, as `tqdm` does: here the files; default nothing is shown
 ):
     """`Images` from all pictures in a folder, stretched to one size;
     what could not be read is in `.skipped` with the reason.
 
     Links to files are read, links to folders not followed, and of a file of several pictures the first is taken.
-    A picture has at most `Image.MAX_IMAGE_PIXELS` (89 million). Where grey ones have sixteen bits, white is
-    the least of 4,095, 16,383 and 65,535 that none of fifty goes beyond. `ValueError` if nothing can be read."""
+    A picture has at most `Image.MAX_IMAGE_PIXELS` (89 million). `ValueError` if nothing can be read."""
     files, path = _image_files(path), Path(path)
     parents = [_name(p.parent).split('/')[-1] for p in files] if labels else None
-    return _from_files(files, [_name(p.relative_to(path)) for p in files], parents, size, channels, crop, ink, progress, path)
+    return _from_files(cls, files, [_name(p.relative_to(path)) for p in files], parents,
+                       size, channels, crop, ink, white, progress, path)
 
 @patch(cls_method=True)
 def from_files(cls:Images,
@@ -700,6 +703,7 @@ def from_files(cls:Images,
     channels:int=None,
     crop=None,
     ink:bool=False,
+    white:int=None,
     progress=noop,
 ):
     "`Images` from pictures in files wherever they are, in the order given; names are their paths."
@@ -709,7 +713,7 @@ def from_files(cls:Images,
     if labels is not None and len(labels) != len(files):
         raise ValueError(f'{len(files)} files need {len(files)} labels, not {len(labels)}')
     labels = None if labels is None else list(labels)
-    return _from_files(files, [_name(p) for p in files], labels, size, channels, crop, ink, progress, 'the list')
+    return _from_files(cls, files, [_name(p) for p in files], labels, size, channels, crop, ink, white, progress, 'the list')
 
 
 # %% ../nbs/00_images.ipynb #f54b0396
@@ -855,12 +859,13 @@ def infer_reading(
     and at least half of their pixels within 10 of it.
     *channels* is 1 if no picture has colour or both of these hold, else 3.
     *size*, (height, width), is the median after the crop, shrunk in proportion to at most `longest`;
-    a side shorter than 8 becomes 8. If no picture can be read, *size* and *channels* are None."""
+    a side shorter than 8 becomes 8.
+    *white* is there if some are grey and have sixteen bits. If no picture can be read, *size* and *channels* are None."""
     if not _is_pictures(path): return {}
     files = _image_files(path)
     white = _white(files)
     with warnings.catch_warnings(action='ignore'), ThreadPoolExecutor() as ex:
-        seen = [s for s in ex.map(lambda p: _look(p, white), _sample(files)) if s]
+        seen = [s for s in ex.map(lambda p: _look(p, white or 65535), _sample(files)) if s]
     if not seen: return dict(size=None, channels=None, crop=None, ink=False)
     def nearly_all(x): return bool(np.mean(list(x)) >= .9)
     large = [f is not None and math.prod(f['size']) >= .3*math.prod(x['size']) for x, f in seen]
@@ -870,7 +875,7 @@ def infer_reading(
     channels = 1 if ink and crop or not any(v['colour'] for v in views) else 3
     size = np.median([v['size'] for v in views], axis=0)
     size = tuple(max(8, round(float(s*min(1, longest/size.max())))) for s in size)
-    return dict(size=size, channels=channels, crop=crop, ink=ink)
+    return dict(size=size, channels=channels, crop=crop, ink=ink) | (dict(white=white) if white else {})
 
 # %% ../nbs/00_images.ipynb #18611336
 def read_images(

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 import numpy as np
 from .images import *
-from .images import _check_reading, _evenly, _image_files, _median_size, _name, _read_all, _white
+from .images import _check_reading, _evenly, _image_files, _median_size, _name, _read_all
 from .learner import *
 from .learner import _alone, _needs, _weights
 from .latents import *
@@ -27,7 +27,8 @@ _about_store = dict(type='object', required=['format', 'written_by', 'how', 'fil
     files=dict(type='integer', minimum=1), listing=dict(type='string'),
     how=dict(type='object', required=['size', 'channels', 'crop', 'ink', 'labels'], properties=dict(
         size=dict(type='array', items=dict(type='integer', minimum=1), minItems=2, maxItems=2),
-        channels=dict(enum=[1, 3, 4]), ink=dict(type='boolean'), labels=dict(type='boolean')))))
+        channels=dict(enum=[1, 3, 4]), ink=dict(type='boolean'), labels=dict(type='boolean'),
+        white=dict(type='integer', minimum=1)))))
 _about_part = dict(type='object', required=['files', 'names', 'skipped', 'sha256'], properties=dict(
     files=dict(type='integer', minimum=1),
     names=dict(type='array', items=dict(type='string')), sha256=dict(type='string'),
@@ -73,19 +74,20 @@ def _good_parts(to, bytes_each):
 # %% ../nbs/09_large.ipynb #dc1a7f26
 def _reading_of(path, files, labels, how):
     "How the pictures `files` below `path` are to be read: what is not in `how` is what `infer_reading` says."
-    res = dict(size=None, channels=None, crop=None, ink=False) | infer_reading(path)
+    res = dict(size=None, channels=None, crop=None, ink=False, white=None) | infer_reading(path)
     if other := set(how) - set(res):
         raise TypeError(f'store_images has no {min(other)!r}; pictures are read by {", ".join(res)}')
     res |= {k: v for k, v in how.items() if v is not None or k == 'crop'}          # nothing is cut off, if that is said
     if how.get('ink') is None and res['channels'] == 4: res['ink'] = False       # which has no fourth channel
+    white = res.pop('white')
     size, channels, crop = _check_reading(**res)
     if isinstance(crop, tuple): res['crop'] = list(crop)                         # a box, as JSON gives it back
     return res | dict(size=list(size or _median_size(files, res['crop'])), channels=channels or 3,
-                      ink=bool(res['ink']), labels=bool(labels))
+                      ink=bool(res['ink']), labels=bool(labels)) | (dict(white=int(white)) if white else {})
 
-def _decoded(files, path, how, white):
+def _decoded(files, path, how):
     "The pictures that could be read, uint8 (n,C,H,W), and the note of this part."
-    read = _read_all(files, tuple(how['size']), how['channels'], how['crop'], how['ink'], white=white)
+    read = _read_all(files, tuple(how['size']), how['channels'], how['crop'], how['ink'], white=how.get('white', 65535))
     names, why = [_name(p.relative_to(path)) for p in files], [isinstance(x, str) for x in read]
     good = [x for x, w in zip(read, why) if not w]
     x = np.ascontiguousarray(np.stack(good)) if good else np.empty(0, np.uint8)
@@ -109,7 +111,7 @@ def store_images(
     budget:int=2**30, # bytes of memory that decoded images may take at one time
     labels:bool=False, # take the name of a picture's own folder as its label?
     progress=noop, # wraps the parts, as `tqdm` does; default nothing is shown
-    **how, # size, channels, crop, ink, as for `Images.from_folder`; what is not said is what `infer_reading` says
+    **how, # size, channels, crop, ink, white, as for `Images.from_folder`; what is not said is what `infer_reading` says
 ):
     """`Images` on a mapped file in the folder `to`,
     into which all pictures of `path` are decoded once; as from `Images.from_folder`.
@@ -133,9 +135,8 @@ def _stored(path, to, files, how, about, budget, progress):
     for p in sorted((to/'parts').glob('*.json'))[len(good):]: p.unlink()
     # each image is there twice when they are put together
     done, n = sum(p['files'] for p in good), max(1, min(4096, int(budget)//(2*bytes_each)))
-    white = _white(files)                                # of all, not of a part
     for k, start in enumerate(progress(range(done, len(files), n)), len(good)):
-        x, note = _decoded(files[start:start+n], path, how, white)
+        x, note = _decoded(files[start:start+n], path, how)
         end = _append(to, end, x)
         write_whole(to/'parts'/f'{k:06}.json', json.dumps(note))
     return open_images(to)

@@ -162,7 +162,7 @@ def _by_all_pairs(latents, n):
     return look
 
 def _as_vectors(x):
-    "`x` as an array whose distances do not overflow: half precision and small whole numbers as float32, others as they are."
+    "`x` as an array whose distances do not overflow: small whole numbers and float16 as float32, large whole numbers as float64."
     x = _as_numpy(x)
     return x.astype(np.float32 if x.itemsize < 4 else float) if x.dtype.kind in 'bui' or x.dtype == np.float16 else x
 

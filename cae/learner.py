@@ -180,7 +180,7 @@ class AutoencoderLearner(Learner):
     @wraps(Learner.get_preds)
     def get_preds(self, ds_idx=1, dl=None, *args, **kwargs):
         dl = self.dls[ds_idx] if dl is None else dl
-        # an answer for each image, in their order
+        # an answer for each image, in the order of the loader
         if isinstance(dl, ImagesDL):
             dl = dl.new(shuffle=False, drop_last=False, twice=0)
             if len(args) < 6: kwargs.setdefault('reorder', False)       # fastai takes numbers of images for places
@@ -214,6 +214,7 @@ class AutoencoderLearner(Learner):
         """What the network makes of one image, an `Images` or an array as that takes it:
         a float32 tensor (C,H,W) in [0, 1], in the network's channels."""
         one = image if isinstance(image, Images) else Images(np.asarray(image)[None])
+        if len(one) != 1: raise ValueError(f'one image is asked for, not {len(one)}; `reconstruct` takes many')
         with self.no_bar(): return self.get_preds(dl=self.dls.test_dl(one))[0][0]
 
     def export(self, *args, **kwargs):

@@ -205,7 +205,8 @@ def _spots(hearts, room, xy, weights, reach=6):
     h = room[0, 1]
     low, high = (f(np.concatenate([xy, hearts]), axis=0) + to for f, to in ((np.min, -room.max(0)), (np.max, room.max(0))))
     low, high, cell = low - reach*h, high + reach*h, h/6
-    counts = np.histogram2d(*xy.T, np.ceil((high - low)/cell).astype(int), np.stack([low, high], 1), weights=weights)[0]
+    bins = np.ceil((high - low)/cell).clip(1, 2000).astype(int)
+    counts = np.histogram2d(*xy.T, bins, np.stack([low, high], 1), weights=weights)[0]
     sums = np.pad(counts.cumsum(0).cumsum(1), ((1, 0), (1, 0)))                  # so that any box is four look-ups
     step = (high - low)/counts.shape
     moves = np.stack(np.meshgrid(*[np.arange(-reach, reach + .1, .25)]*2), -1).reshape(-1, 2)
@@ -264,13 +265,14 @@ def _room(ax, texts, font):
     return np.stack(np.broadcast_arrays(np.array(width) + font.get_size()/2, font.get_size()*1.3), -1)/points
 
 def _write_names(ax, xy, labels, groups, names, others=None):
-    "Write each group's name at its heart, or beside it, in its colour with a white rim, no two over each other."
+    """Write each group's name at its heart, or beside it, in its colour with a white rim;
+    where there is room no two over each other."""
     if not groups: return
     texts, font = ([str(_called(l, names)) for l in groups],
                    mpl.font_manager.FontProperties(size=16 if len(xy) >= 1000 else 11, weight='bold'))
     _, which, sizes = np.unique(labels, return_inverse=True, return_counts=True)
     others = np.empty((0, 2)) if others is None else np.asarray(others)
-    weights = np.concatenate([20/sizes[which], np.full(len(others), min(1, 40/max(len(others), 1)))])
+    weights = np.concatenate([10/sizes[which], np.full(len(others), min(1, 40/max(len(others), 1)))])
     spots = _spots(np.array([_heart(xy[labels == l]) for l in groups]), _room(ax, texts, font),
                    np.concatenate([xy, others]), weights)
     for l, text, spot in zip(groups, texts, spots):

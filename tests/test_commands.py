@@ -191,7 +191,18 @@ def test_images_of_another_sort_are_noticed(run, new, tmp_path):
 
 def test_labels_need_more_than_one_folder(new, tmp_path):
     res = cae('discover', new, '--labels', '--out', 'out', cwd=tmp_path)
-    assert res.returncode == 1 and 'its name tells none of them apart' in res.stderr.splitlines()[-1] and not (tmp_path/'out').exists()
+    assert res.returncode == 1 and 'which tells none of them apart' in res.stderr.splitlines()[-1] and not (tmp_path/'out').exists()
+
+def test_sixteen_bits_are_read_as_they_were_learnt(tmp_path):
+    "Also where a dark picture comes alone, which for itself would be taken for one of twelve bits."
+    for name in ('scans', 'one'): (tmp_path/name).mkdir()
+    for i in range(20):
+        x = np.random.default_rng(i).random((16, 16))*(3000 if i == 7 else 60_000)
+        Image.fromarray(x.astype(np.uint16)).save(tmp_path/'scans'/f'{i:02}.tif')
+    shutil.copy(tmp_path/'scans'/'07.tif', tmp_path/'one')
+    assert cae('discover', 'scans', '--epochs', 1, '--out', 'out', '--quiet', cwd=tmp_path).returncode == 0
+    assert cae('vectorize', 'out', 'one', '--out', 'one.npy', '--quiet', cwd=tmp_path).returncode == 0
+    assert np.allclose(np.load(tmp_path/'one.npy')[0], np.load(tmp_path/'out'/'latents.npy')[7], atol=1e-5)
 
 # explore
 
