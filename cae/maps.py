@@ -140,7 +140,7 @@ def _beginning(latents, seed):
 def fit_map(
     latents, # (N,n_latent), or any other vectors, N at least 10
     seed:int=42, # of what is random in it
-    perplexity:float=None, # about how many neighbours count for a point; default a fifth of the square root of the number of points, from 8 to 30; never more than (N − 1)/3
+    perplexity:float=None, # about how many neighbours count for a point; default a fifth of the square root of the number of points, from 8 to 30, by openTSNE 15 above 100,000 points; never more than (N − 1)/3
     n_iter:int=250, # steps after 100 early ones; in those early ones attraction is twelve times as strong
     exaggeration:float=1.25, # how much stronger than in textbook t-SNE (1) attraction stays to the end
     progress=True, # show a progress bar? Or what wraps the steps as `tqdm` does
@@ -152,8 +152,9 @@ def fit_map(
     on the CPU the same seed and machine give the same map."""
     latents, progress = (_check(latents, 10),
                          partial(progress_bar, leave=False) if progress is True else progress or noop)
-    method, perplexity = (method or map_method(len(latents)),
-                          min(perplexity or _neighbours(len(latents)), (len(latents) - 1)/3))
+    method, many = method or map_method(len(latents)), len(latents) > 100_000
+    usual = 15 if many and method == 'opentsne' else _neighbours(len(latents))
+    perplexity = min(perplexity or usual, (len(latents) - 1)/3)
     if start is not None and np.shape(start) != (len(latents), 2):
         raise ValueError(f'{len(latents)} latents cannot start at {np.shape(start)}')
     if method == 'torchdr': return _fit_torchdr(latents, seed, perplexity, n_iter, exaggeration, progress, start)
@@ -165,7 +166,7 @@ def fit_map(
     with (_steps(progress, early + n_iter, before=min(100, len(latents)//100)) as told,
           nullcontext() if start is None else _unwarned()):
         tsne = TSNE(perplexity=perplexity, early_exaggeration_iter=early, n_iter=n_iter,
-                    neighbors='exact' if len(latents) <= 100_000 else 'auto', exaggeration=exaggeration,
+                    neighbors='auto' if many else 'exact', exaggeration=exaggeration,
                     random_state=seed, n_jobs=n_jobs, initialization=first, **told)
         return Map(_finite(tsne.fit(latents)), middle)
 

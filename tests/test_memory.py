@@ -2,6 +2,7 @@
 import json, os, subprocess, sys, textwrap
 import numpy as np
 from PIL import Image
+from cae import maps
 
 watched = textwrap.dedent('''
     import json, re, sys, threading, time
@@ -89,3 +90,15 @@ def test_a_larger_sample_takes_no_more(tmp_path):
     print(*rows, sep='\n')
     assert [r['code'] for r in rows] == [0, 0]
     assert rows[1]['above'] - rows[0]['above'] < 5000*3*64*64/2**20
+
+def test_a_map_of_very_many_points_asks_for_fewer_neighbours(monkeypatch):
+    "Above 100,000 points openTSNE looks at fifteen neighbours in its index, unless told otherwise; below, at thirty among all."
+    asked = []
+    class Asked:
+        def __init__(self, **how): asked.append((how['perplexity'], how['neighbors']))
+        def fit(self, latents): return np.zeros((len(latents), 2))
+    monkeypatch.setattr(maps, 'TSNE', Asked)
+    monkeypatch.setattr(maps, 'Map', lambda xy, middle: xy)
+    x = np.random.default_rng(0).random((100_001, 2), dtype=np.float32)
+    for latents, how in ((x[:-1], {}), (x, {}), (x, dict(perplexity=40))): maps.fit_map(latents, method='opentsne', progress=False, **how)
+    assert asked == [(30, 'exact'), (15, 'auto'), (40, 'auto')]
