@@ -967,11 +967,12 @@ def _write_placed(out, images, found, shift, table, called):
         picture = figure_png(_plot_placed(found, np.stack([table['x'], table['y']], 1),
                                           table['cluster'], shift, called))
     entry, old, text = out/'submission.csv', out/'placed.csv', _table(**table)
+    # a submission made of the table that is there goes where that goes; another's stays
+    mine = [entry]*(old.exists() and entry.is_file() and _begins(entry, _submission_begins))
     if old.exists() and _who(old) != _who(io.StringIO(text)):
-        mine = [entry]*(entry.is_file() and _begins(entry, _submission_begins))
         _set_aside('it is about other images', old, out/'placed-skipped.csv', out/'placed.png', *mine)
-    # that of the table which is there now goes with it; another's stays
-    if old.exists() and entry.is_file() and _begins(entry, _submission_begins): entry.unlink()
+    else:
+        for path in mine: path.unlink()
     _write_skipped(out/'placed-skipped.csv', images)
     write_whole(old, text)
     write_whole(out/'placed.png', picture)

@@ -362,7 +362,7 @@ def _check_gzip(path):
         with gzip.open(path) as f:
             over = sum(len(part) for part in iter(lambda: f.read(2**20) if f.tell() <= most else b'', b'')) > most
     except _bad_gzip as e: raise ValueError(f'{path}: a damaged gzip file ({e})') from None
-    if over: raise ValueError(f'{path}: unfolds to more than {most:,} bytes, a hundred times its size')
+    if over: raise ValueError(f'{path}: unfolds to more than {most:,} bytes, far more than an image file of its size holds')
 
 def _open_csv(path): return _unfolding(path, 'rt', encoding='utf-8-sig')
 
@@ -518,6 +518,8 @@ _turns = dict(enumerate('FLIP_LEFT_RIGHT ROTATE_180 FLIP_TOP_BOTTOM TRANSPOSE '
                         'ROTATE_270 TRANSVERSE ROTATE_90'.split(), 2))
 _on_its_side = [_turns[i] for i in (5, 6, 7, 8)]
 
+_turn_notes = 'exif', 'Raw profile type exif', 'XML:com.adobe.xmp', 'xmp'
+
 def _turn(im):
     """The name of the `Image.Transpose` that stands the Pillow image `im` upright, from what the camera noted;
     None if it stands already."""
@@ -535,7 +537,9 @@ def _on_page(im):
 def _upright(im, mode='RGB', white=65535):
     "The Pillow image `im` as it is meant to be seen, in `mode`; unless that has transparency, on a page."
     im.load()
-    if turn := _turn(im): im = im.transpose(Image.Transpose[turn])
+    if turn := _turn(im):
+        im = im.transpose(Image.Transpose[turn])
+        for note in _turn_notes: im.info.pop(note, None)                # or whoever asks next turns it again
     im = _to_8_bit(im, white)
     if im.mode == 'RGBA' and mode != 'RGBA': im = _on_page(im)
     return im if im.mode == mode else im.convert(mode)                  # `convert` would copy it
@@ -887,11 +891,11 @@ def read_images(
     """The `Images` that `source` names, whichever reader they need;
     a `ValueError` says what is wrong with `source`, `size` or `how`."""
     path = Path(source)
+    if str(source) != 'mnist' and not path.exists(): raise ValueError(f'{path}: there is no such file or folder')
     if _is_pictures(source): return Images.from_folder(path, size, progress=progress, **how)
     if size is not None: how |= dict(size=size)
     if how: raise ValueError(f'{path}: is no folder of pictures, so {", ".join(how)} cannot be chosen')
     if str(source) == 'mnist': return mnist('all')
-    if not path.exists(): raise ValueError(f'{path}: there is no such file or folder')
     if path.is_dir(): return Images.from_idx(path)
     Image.init()
     if Image.EXTENSION.get(path.suffix.lower()) in _formats:
@@ -1007,7 +1011,7 @@ class Distort:
         shear:float=.2, # at most this slope either way
         scale:float=.15, # height and width are each divided by a number from 1 − this to 1 + this
         shift:float=.1, # at most this share of the width and of the height
-        erase:float=0., # share of the images, but for those that stay as they are, in which a rectangle becomes black
+        erase:float=0., # share of the images (those that stay as they are apart) in which a rectangle becomes black
         erase_size:float=.4, # its sides, at most, in shares of the image's
         plain:float=0., # share of the images that stay as they are, by lot in each batch
         seed:int=42, # of all that is random

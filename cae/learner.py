@@ -534,8 +534,9 @@ def plot_histograms(
         film = cb.hist(i)
         ax.imshow(film, origin='lower', aspect='auto', extent=(0, film.shape[1], -1, 4))
         ax.set_title(f'{i + 1}: {type(cb.modules[i]).__name__}', fontsize=10)
-        ax.set(xticks=[], yticks=[-1, 0, 4] if i % ncols == 0 else [])
-        if i + ncols >= n: ax.set_xlabel('batches')
+        ax.set_yticks([-1, 0, 4] if i % ncols == 0 else [])
+        if i + ncols < n: ax.set_xticks([])
+        else: ax.set_xlabel('batches')
     return axs
 
 # %% ../nbs/03_learner.ipynb #8655576e
