@@ -182,6 +182,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'cae.clusters.Groups._far': ('clusters.html#groups._far', 'cae/clusters.py'),
                               'cae.clusters.Groups._members': ('clusters.html#groups._members', 'cae/clusters.py'),
                               'cae.clusters.Groups._reach': ('clusters.html#groups._reach', 'cae/clusters.py'),
+                              'cae.clusters.Groups._sorts': ('clusters.html#groups._sorts', 'cae/clusters.py'),
                               'cae.clusters.Groups._voted': ('clusters.html#groups._voted', 'cae/clusters.py'),
                               'cae.clusters.Groups.named': ('clusters.html#groups.named', 'cae/clusters.py'),
                               'cae.clusters.Groups.predict': ('clusters.html#groups.predict', 'cae/clusters.py'),

@@ -128,7 +128,10 @@ class Groups:
         """Indices of `n` members that together show what there is in their group:
         the middle one of each of `n` parts (k-means, Lloyd 1982) of at most 2,000."""
         _check_count(n)
-        i = self._members(group)
+        return self._sorts(self._members(group), n)
+
+    def _sorts(self, i, n):
+        "`sorts` of the images `i`."
         i = i[_evenly(len(i), 2000)]
         _, one_of_each = np.unique(self.latents[i], axis=0, return_index=True)
         if len(one_of_each) <= n: return i[one_of_each]
@@ -144,10 +147,10 @@ class Groups:
         group:int=None, # its number; default all images
         n:int=5, # how many
     ):
-        "Indices of the `n` images whose membership is least sure, the least first."
+        "Indices of the `n` images whose membership is least sure, the least first; those that are members of no group come last."
         _check_count(n)
         i = np.arange(len(self)) if group is None else self._members(group)
-        return i[self.confidence[i].argsort(kind='stable')[:n]]
+        return i[np.lexsort([self.confidence[i], self.labels[i] < 0])[:n]]
 
     def vote(self,
         latents, # of new images, (M,n_latent)
@@ -561,21 +564,23 @@ def contact_sheet(
     scale:float=.55, # inches for an image
 ):
     """A picture with a row for each group: its number or name and size, typical members, all sorts,
-    and those least sure; returns the axes."""
+    and those least sure; in a last row all sorts of those in none, if there are any. Returns the axes."""
     _check_groups(images, found)
     _check_count(n, n_sorts, n_unsure)
-    rows = max(found.n_clusters, 1)
-    widths = [n, n_sorts, n_unsure]
+    alone, widths = np.flatnonzero(found.labels < 0), [n, n_sorts, n_unsure]
+    rows = max(found.n_clusters + bool(len(alone)), 1)
     fig, axs = plt.subplots(rows, 3, figsize=(sum(widths)*scale + 2.5, rows*scale + .5),
                             width_ratios=widths, squeeze=False, gridspec_kw=dict(wspace=.08, hspace=.12))
     for ax in axs.flat: ax.axis('off')
-    for g, row in zip(range(found.n_clusters), axs):
-        left, shown = row[0], (found.typical(g, n), found.sorts(g, n_sorts), found.unsure(g, n_unsure))
+    def show(row, what, size, shown):
         for ax, i, m in zip(row, shown, widths): ax.imshow(_tiles(images.pixels[i], n=m), interpolation='nearest')
-        size = np.sum(found.labels == g)
-        left.text(-.015, .5, f'{_called(g, names)}', transform=left.transAxes, ha='right', va='bottom',
-                  size=13, weight='bold', parse_math=False)
-        left.text(-.015, .45, f'{size:,}', transform=left.transAxes, ha='right', va='top', size=8, color='#666666')
+        for y, text, how in ((.5, what, dict(va='bottom', size=13, weight='bold')),
+                             (.45, f'{size:,}', dict(va='top', size=8, color='#666666'))):
+            row[0].text(-.015, y, text, transform=row[0].transAxes, ha='right', parse_math=False, **how)
+    for g, row in zip(range(found.n_clusters), axs):
+        show(row, f'{_called(g, names)}', np.sum(found.labels == g),
+             (found.typical(g, n), found.sorts(g, n_sorts), found.unsure(g, n_unsure)))
+    if len(alone): show(axs[-1], 'none', len(alone), (alone[:0], found._sorts(alone, n_sorts), alone[:0]))
     for ax, title in zip(axs[0], ('typical', 'all sorts', 'least sure')): ax.set_title(title, loc='left', size=11)
     return axs
 
@@ -585,7 +590,7 @@ def show_unsure(
     n:int=5, # how many
     scale:float=1.6, # inches for an image
 ):
-    """The `n` images of the whole collection that fit worst anywhere,
+    """The `n` images of the whole collection that are torn most between groups, or else in none,
     each with its name, group and confidence; returns the axes."""
     _check_groups(images, found)
     _check_count(n)
