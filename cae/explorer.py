@@ -471,9 +471,10 @@ def pictures(
     title = f'{len(images):,} images; groups found: {found.n_clusters}'
     yield ('map', 'Each point is an image; what the network finds alike lies together. Colours are the groups.',
            plot_map(found.map, found.labels, names, title))
+    alone = '; in the last row all sorts of those in none'*bool((found.labels < 0).any())
     yield ('groups', 'A row for each group: its number and size, the most typical, all sorts, '
-                     'and those that are least sure to belong.', contact_sheet(images, found, names).flat[0])
-    yield 'unsure', 'The images of the whole collection that fit worst anywhere.', show_unsure(images, found)[0]
+                     f'and those that are least sure to belong{alone}.', contact_sheet(images, found, names).flat[0])
+    yield 'unsure', 'The images of the whole collection that are torn most between groups.', show_unsure(images, found)[0]
     yield ('reproductions', 'Ten images, and what the network draws of each from its few numbers.',
            show_rows({'original': ten, 'reproduction': reconstruct(model, ten)}))
     called, by = [_short(images.names[i], 16) for i in six], 'name'
