@@ -501,16 +501,15 @@ def _why(e):
 # %% ../nbs/00_images.ipynb #adda8e53
 def _to_8_bit(im, white=65535):
     "`im` in a mode of eight bits a channel: L, RGB or RGBA; where it has sixteen, `white` and what is above become 255."
-    if im.mode.startswith('I;16'):
-        x = np.asarray(im).astype(np.float32)*(255/white)
-        return Image.fromarray(x.round().clip(0, 255).astype(np.uint8))
+    def in_parts(x, do): return Image.fromarray(np.concatenate([do(p) for p in np.array_split(x, (x.size >> 22) + 1)]))
+    if im.mode.startswith('I;16'):                                       # in parts, for floats take memory
+        return in_parts(np.asarray(im),
+                        lambda x: (x.astype(np.float32)*(255/white)).round().clip(0, 255).astype(np.uint8))
     if im.mode in ('I', 'F'):
         x = np.asarray(im)
         low, high = float(x.min()), float(x.max())
         if not np.isfinite([low, high]).all(): raise ValueError('has NaN or infinite pixels')
-        some = np.array_split(x, (x.size >> 22) + 1)                     # in parts, for floats of 64 bits take memory
-        return Image.fromarray(np.concatenate([
-            ((x.astype(np.float64) - low)*(255/max(high - low, 1e-12))).round().astype(np.uint8) for x in some]))
+        return in_parts(x, lambda x: ((x.astype(np.float64) - low)*(255/max(high - low, 1e-12))).round().astype(np.uint8))
     if im.mode in ('LA', 'La', 'PA', 'RGBa') or 'transparency' in im.info: return im.convert('RGBA')
     return im if im.mode in ('L', 'RGB', 'RGBA') else im.convert('L' if im.mode == '1' else 'RGB')
 
