@@ -76,7 +76,6 @@ def _split(source, images):
 def _network(name, images, n_latent):
     "The network called `name`, 'seed' or 'resnet', for `images`."
     from cae.models import Autoencoder, ResNetAutoencoder
-    if name not in ('seed', 'resnet'): raise ValueError(f"the networks are 'resnet' and 'seed', not {name!r}")
     return Autoencoder(n_latent) if name == 'seed' else ResNetAutoencoder(images.size, images.channels, n_latent)
 
 def _figures(images, errors, found):
@@ -136,16 +135,16 @@ def _neighbours_csv(images, near):
 
 _folders = 'vectors.parquet', 'places.parquet'                   # where some were drawn by chance
 _files = ['model.json', 'model.safetensors', 'latents.npy', 'images.csv', 'neighbours.csv', 'card.csv', 'skipped.csv',
-          *(f'{name}.png' for name in ('map', 'groups', 'unsure', 'reproductions',
+          *(f'{name}.png' for name in ('map', 'groups', 'tree', 'unsure', 'reproductions',
                                        'neighbours', 'losses', 'confusion')),
           'map.html', 'report.html', *_folders, 'report.json']
 
 _named = 'names.csv', 'named.csv'                                 # what `name` adds later
 
-def _finished_files(images, card, sampled):
+def _finished_files(images, found, card, sampled):
     "What a folder of answers holds, in the order in which it is written."
-    without = ({'card.csv': card is None, 'skipped.csv': not images.skipped, 'confusion.png': images.labels is None}
-               | {name: not sampled for name in _folders})
+    without = ({'card.csv': card is None, 'skipped.csv': not images.skipped, 'confusion.png': images.labels is None,
+                'tree.png': found.n_clusters < 2} | {name: not sampled for name in _folders})
     return [name for name in _files if not without.get(name)]
 
 def _some(n, what): return f'{n:,} {what}' + 's'*(n != 1)
@@ -502,7 +501,8 @@ def _sharpened(res):
 
 def _answers(run, whole, learn, images, model, seed, report):
     """The `Groups` of `images`, after the network has been taught by them and its decoder,
-    by all that `whole` learns from, sharpened; and the report card. The seed's are left plain, without a card."""
+    by all that `whole` learns from, sharpened; and the report card. The seed's are left plain, without a card.
+    In the end they are joined, if there are to be fewer."""
     import pandas as pd
     from cae.clusters import report_card, save_groups
     from cae.learner import _learnt
@@ -512,10 +512,11 @@ def _answers(run, whole, learn, images, model, seed, report):
         save_groups(found, path, **{k: v.numpy() for k, v in _learnt(learn).items()})
         return found
     found = _take_up(path, learn) if path.exists() else keep(_first_groups(learn, images, seed, report))
-    if model == 'seed': return found, None
+    if model == 'seed': return _joined(found, run.settings['groups'], report), None
     found = _taught(run, learn, images, found, keep, seed, report)
     if found.rounds: print(_refined(found.rounds), flush=True)
     _sharpen(run, whole, report)
+    found = _joined(found, run.settings['groups'], report)
     def judge():
         with _Step(report, 'judging') as step:
             return report_card(found.latents, images, found, learn, seed=seed, progress=step.of)
@@ -526,6 +527,12 @@ def _answers(run, whole, learn, images, model, seed, report):
         except (ValueError, AttributeError):
             raise ValueError(f'{path}: not a report card that discover has left') from None
     return found, run.once('card.csv', judge, lambda card: card.to_csv(), read, report)
+
+def _joined(found, n, report):
+    "`found`, joined if there are more than `n` groups; the report then says how many there were."
+    if n is None or found.n_clusters <= n: return found
+    report['groups_found'] = found.n_clusters
+    return found.joined(n)
 
 def _refined(rounds):
     "What came of teaching the network its own groups, in words."
@@ -545,14 +552,17 @@ def _chance(n, most, seed):
     import numpy as np
     return np.sort(np.random.default_rng(seed).choice(n, most, replace=False)) if n > most else None
 
-def _asked(model, n_latent, epochs, seed, sample, lessons, labels):
+def _asked(model, n_latent, epochs, seed, sample, lessons, labels, groups):
     "The settings that make it another run; a `ValueError` if a number is too small."
-    for what, x, least in (('epochs', epochs, 1), ('lessons', lessons, 0), ('numbers for an image', n_latent, 1)):
+    for what, x, least in (('epochs', epochs, 1), ('lessons', lessons, 0), ('numbers for an image', n_latent, 1),
+                           ('groups', groups, 1)):
         if x is not None and (x < least or x % 1): raise ValueError(f'{what} are {least} or more, not {x}')
+    if model not in ('seed', 'resnet'): raise ValueError(f"the networks are 'resnet' and 'seed', not {model!r}")
     if sample < 10 or sample % 1: raise ValueError(f'a map needs a sample of at least 10 images, not {sample}')
-    n_latent, epochs, sample, lessons = (x if x is None else int(x) for x in (n_latent, epochs, sample, lessons))
+    n_latent, epochs, sample, lessons, groups = (x if x is None else int(x)
+                                                 for x in (n_latent, epochs, sample, lessons, groups))
     return dict(version=_version(), model=model, n_latent=n_latent, epochs=epochs, seed=index(seed),
-                sample=sample, lessons=lessons, labels=labels or None)
+                sample=sample, lessons=lessons, labels=labels or None, groups=groups)
 
 def discover_images(
     source='mnist', # 'mnist', a folder of pictures or of IDX files, a Kaggle CSV, or an IDX file
@@ -566,10 +576,12 @@ def discover_images(
     memory:float=None, # gigabytes that decoded pictures of a folder may take; default as many as they need; if it is given, they live in a file in `out` until the run is finished
     lessons:int=None, # how often, at most, the groups teach the network, 0 or more; default once, and never for the network 'seed'
     labels:bool=False, # take the name of a picture's own folder as its label, by which the answers are judged in the end? Other collections bring theirs
+    groups:int=None, # how many groups there are, at most: if more are found, those most alike are joined in the end; default as many as are found
 ):
     """Train, vectorize, map and group the images of `source`; everything is left in `out`,
     and the report is returned as a dict. A `ValueError` if `out` holds another run."""
-    asked = _asked(model, n_latent, epochs, seed, sample, lessons, labels)
+    asked = _asked(model, n_latent, epochs, seed, sample, lessons, labels, groups)
+    if memory is not None and not memory > 0: raise ValueError(f'memory is a number of gigabytes above 0, not {memory}')
     if lessons and model == 'seed': raise ValueError("the network 'seed' is left plain; lessons are for 'resnet'")
     _check_places(source, out)
     run, _Run.at_work = _Run(out, asked), None
@@ -678,7 +690,7 @@ def _finish(run, learn, everything, seed, report, sample=None):
     report |= _figures(images, errors, found) | (dict(sampled=len(images)) if sample is not None else {})
     with whole.no_bar(): report['valid_mse'] = float(whole.validate()[0])
     if sample is not None: _place_rest(run.folder, learn, everything, found, sample, report)
-    report |= dict(files=_finished_files(images, card, sample is not None), settings=run.settings)
+    report |= dict(files=_finished_files(images, found, card, sample is not None), settings=run.settings)
     with _Step(dict(seconds={}), 'writing') as step:
         _write(run.out, images, learn, losses, found, errors, near, card, report, progress=step.of)
     run.forget()
@@ -721,9 +733,9 @@ def _reading(stem, network):
 
 def _read_for(network, source, how, report):
     "The images of `source` as `network` takes them, a folder of pictures read as `how` says."
-    from cae.images import infer_reading
+    from cae.images import _is_pictures
     from cae.models import check_fit
-    images = _read(source, lambda: how if infer_reading(source) else {}, report)
+    images = _read(source, lambda: how if _is_pictures(source) else {}, report)
     try: check_fit(network, images.pixels.shape)
     except ValueError as e: raise ValueError(f'{source}: {e}') from None
     return images
@@ -793,13 +805,13 @@ def _decoded(source, to, how, report):
 def _write_parts(network, source, how, out, report):
     """Leave vectors as Parquet files in the folder `out`, never all in memory;
     pictures are decoded into a file there on the way. Both go on where they were cut off."""
-    from cae.images import infer_reading
+    from cae.images import _is_pictures
     from cae.large import _arrow, vectorize_to
     from cae.learner import _alone
     _arrow()                                                     # both are missed before the decoding and not after it
     _check_weights(network, out)
     with _folder(out), _alone(out):
-        if infer_reading(source):
+        if _is_pictures(source):
             images = _decoded(source, out/'.images', how, report)
             report |= dict(images=len(images), skipped=len(images.skipped))
         else: images = _read_for(network, source, how, report)
@@ -1161,8 +1173,8 @@ def _server(folder, port=None):
         def handle_error(self, *args): pass                      # somebody has closed the page before it was there
     for p in [8123, 0] if port is None else [port]:
         try: return Server(('127.0.0.1', p), _handler(root))
-        except OSError as e: why = e
-    raise ValueError(f'port {p} cannot be had ({why.strerror}); choose another with --port')
+        except (OSError, OverflowError) as e: why = getattr(e, 'strerror', e)        # a port is below 65,536
+    raise ValueError(f'port {p} cannot be had ({why}); choose another with --port')
 
 def _open(address):
     "Open `address` in a browser, in the background; not where that would be one in the terminal."
@@ -1268,7 +1280,10 @@ def _summary(report, out):
     n = report.get('sampled')
     drawn, whose = ((f', map, groups and figures of {n:,} drawn by chance, the rest placed in places.parquet', 'those')
                     if n else ('', 'the images'))
-    lines = [(f'{report["images"]:,} images{drawn}; groups found: {report["groups"]}; '
+    asked, parted = report.get('settings', {}).get('groups'), report.get('groups_found', report['groups'])
+    then = (f', joined to {report["groups"]}' if parted > report['groups']
+            else f', and none is parted to have {asked}' if asked and parted < asked else '')
+    lines = [(f'{report["images"]:,} images{drawn}; groups found: {parted}{then}; '
               f'{report["in_no_group"]:.1%} of {whose} in none'),
              (f'mean squared error of the reproductions: {report["mse"]:.5f}; '
               f'of those held back: {report["valid_mse"]:.5f}')]
@@ -1282,7 +1297,7 @@ def _is_kept(): return _Run.at_work is not None and _Run.at_work.is_dir()
 def _discover(args, tell):
     try:
         report = discover_images(args.source, args.out, args.model, args.n_latent, args.epochs, args.seed,
-                                 args.anew, args.sample, args.memory, args.lessons, args.labels)
+                                 args.anew, args.sample, args.memory, args.lessons, args.labels, args.groups)
     except KeyboardInterrupt:
         if _is_kept():
             _error(f'what is finished is kept in {args.out}; '
@@ -1339,6 +1354,9 @@ def _add_discover(sub):
     d.add_argument('--lessons', type=_whole_number(0), metavar='N',
                    help='how often the groups teach the network and are found again (default: 1; none for seed); '
                         'more of them settle more of the unsure images')
+    d.add_argument('--groups', type=_whole_number(1), metavar='N',
+                   help='how many groups there are, if you know it: where more are found, those that are most alike are joined '
+                        '(default: as many as are found)')
     d.add_argument('--seed', type=_whole_number(0), default=42, metavar='N',
                    help='of everything that is random (default: 42)')
     d.add_argument('--sample', type=_whole_number(10), default=100_000, metavar='N',

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['landscape', 'hills', 'Groups', 'discover', 'refine', 'save_groups', 'load_groups', 'contact_sheet', 'show_unsure',
-           'Named', 'match_groups', 'clustering_accuracy', 'knn_accuracy', 'linear_probe', 'report_card',
+           'Named', 'plot_tree', 'match_groups', 'clustering_accuracy', 'knn_accuracy', 'linear_probe', 'report_card',
            'plot_confusion']
 
 # %% ../nbs/06_clusters.ipynb #f9bbcfac
@@ -14,6 +14,7 @@ from importlib.metadata import version
 from itertools import pairwise
 import numpy as np, pandas as pd, scipy.sparse as sp, torch, torch.nn.functional as F, matplotlib.pyplot as plt
 from safetensors.numpy import save as _array_bytes
+from scipy.cluster import hierarchy
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
@@ -186,6 +187,23 @@ class Groups:
     ):
         "The group of each new image as `vote` has it: int (M,), −1 for none."
         return self.vote(latents, k, far)[0]
+
+    def tree(self):
+        """Which groups would be joined first, if there were to be fewer: a linkage (K−1,4) as SciPy has it, by the distance
+        of their averages (Sokal and Michener 1958). A `ValueError` if there are fewer than two groups."""
+        if self.n_clusters < 2: raise ValueError(f'a tree needs two groups or more, not {self.n_clusters}')
+        return hierarchy.average([self.latents[self._members(g)].mean(0) for g in range(self.n_clusters)])
+
+    def joined(self,
+        n:int, # how many groups there are to be, at most
+    ):
+        "These groups, the nearest by their `tree` joined until `n` are left; numbered anew, the largest first."
+        if n < 1 or n % 1: raise ValueError(f'there is at least one group, not {n}')
+        if n >= self.n_clusters: return self
+        labels = _largest_first(np.append(hierarchy.cut_tree(self.tree(), int(n)), -1)[self.labels])
+        share = (self.map.affinities() @ _one_hot(labels))[np.arange(len(self)), labels]        # of neighbours in the same
+        sure = np.maximum(share, self.confidence).clip(0, 1)
+        return Groups(self.latents, self.map, labels, np.where(labels < 0, 0, sure).astype(np.float32), self.rounds)
 
     def named(self,
         names, # what each group is called: list, or dict by number; two groups may have one name
@@ -666,6 +684,33 @@ class Named:
         table = pd.DataFrame(dict(ImageId=np.arange(1, len(labels) + 1), Label=labels))
         return table.to_csv(index=False, lineterminator='\n')
 
+# %% ../nbs/06_clusters.ipynb #7ee00002
+def plot_tree(
+    images:Images, # the collection
+    found, # its `Groups`, two or more
+    names=None, # what they are called: list, or dict by number; default their numbers
+    n:int=5, # members of each group that are shown, the most typical
+    scale:float=.55, # inches for an image
+):
+    "Which groups are alike, as a picture: their `tree`, with typical members at its tips. Returns the axes of both."
+    _check_groups(images, found)
+    _check_count(n)
+    tree = found.tree()
+    texts = [_short(_called(g, names), 30) for g in range(found.n_clusters)]
+    (h, w), room = images.size, .35 + .11*max(map(len, texts))
+    wide, high = 3 + room + n*scale*w/h, found.n_clusters*scale
+    fig = plt.figure(figsize=(wide, high))
+    lines, tips = fig.add_axes([0, 0, 3/wide, 1]), fig.add_axes([(3 + room)/wide, 0, n*scale*w/h/wide, 1])
+    order = hierarchy.dendrogram(tree, orientation='left', no_labels=True, ax=lines,
+                                 link_color_func=lambda _: '#555555')['leaves']
+    rows = [np.pad(_tiles(images.pixels[found.typical(g, n)], n=n), ((1, 1), (0, 0), (0, 0)), constant_values=255)
+            for g in order[::-1]]
+    tips.imshow(np.concatenate(rows), aspect='auto', extent=(0, 1, 0, 10*len(order)), interpolation='nearest')
+    for i, g in enumerate(order):
+        tips.text(-.12/(n*scale*w/h), 10*i + 5, texts[g], ha='right', va='center', size=13, weight='bold', parse_math=False)
+    for ax in (lines, tips): ax.axis('off')
+    return lines, tips
+
 # %% ../nbs/06_clusters.ipynb #097e4a37
 def _labelled(labels, *of):
     "The rows of `of` whose image has a label, and those labels; −1, None and NaN say that nobody knows it."
@@ -711,13 +756,8 @@ def knn_accuracy(
     x, labels = _labelled(labels, x)
     if (new_x is None) != (new_labels is None): raise ValueError('`new_x` and `new_labels` go together')
     if new_x is not None: new_x, new_labels = _labelled(new_labels, new_x)
-    if new_x is not None: return float(KNeighborsClassifier(k).fit(x, labels).score(new_x, new_labels))
     # None: each one's own left out
-    near = KNeighborsClassifier(k).fit(x, labels).kneighbors(None, return_distance=False)
-    votes = np.sort(np.asarray(labels)[near], axis=1)
-    first = np.concatenate([np.ones((len(votes), 1), bool), votes[:, 1:] != votes[:, :-1]], axis=1)
-    runs = np.maximum.accumulate(np.where(first, np.arange(k), 0), axis=1)    # where a vote's run of equals began
-    return float(np.mean(votes[np.arange(len(votes)), (np.arange(k) - runs).argmax(1)] == labels))
+    return float(KNeighborsClassifier(k).fit(x, labels).score(new_x, labels if new_x is None else new_labels))
 
 def linear_probe(
     x, # vectors to learn from, (N,d)

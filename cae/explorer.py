@@ -474,6 +474,9 @@ def pictures(
     alone = '; in the last row all sorts of those in none'*bool((found.labels < 0).any())
     yield ('groups', 'A row for each group: its number and size, the most typical, all sorts, '
                      f'and those that are least sure to belong{alone}.', contact_sheet(images, found, names).flat[0])
+    if found.n_clusters > 1:
+        yield ('tree', 'Which groups are alike: those that meet furthest to the right have the most in common.',
+               plot_tree(images, found, names)[0])
     yield 'unsure', 'The images of the whole collection that are torn most between groups.', show_unsure(images, found)[0]
     yield ('reproductions', 'Ten images, and what the network draws of each from its few numbers.',
            show_rows({'original': ten, 'reproduction': reconstruct(model, ten)}))

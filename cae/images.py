@@ -407,6 +407,7 @@ def _csv_mistake(path):
             for c, v in zip(cols, row):
                 if v and not re.fullmatch(r'\s*[+-]?\d+\s*', v) or not v and row != ['']:
                     return f'row {i} has {v!r} in column {c}, not a whole number'
+                if v and abs(int(v)) >= 2**31: return f'row {i} has {v.strip()} in column {c}, which is too large'
 
 @patch(cls_method=True)
 def from_csv(cls:Images,
@@ -430,7 +431,10 @@ def from_csv(cls:Images,
             y.append(rows[:, label] if label is not None else [])
     except _bad_gzip as e: raise ValueError(f'{path}: a damaged gzip file ({e})') from None
     except _CSVError as e: raise ValueError(f'{path}: {e}') from None
-    except ValueError as e: raise ValueError(f'{path}: {_csv_mistake(path) or e}') from None
+    except ValueError as e:
+        try: why = _csv_mistake(path)
+        except UnicodeDecodeError: why = 'not a text file'
+        raise ValueError(f'{path}: {why or e}') from None
     if not x: raise ValueError(f'{path}: has a header and no rows')
     x, y = np.concatenate(x), None if label is None else np.concatenate(y)
     try: return cls(x.reshape(-1, 1, side, side), y, [str(i + 1) for i in range(len(x))])
@@ -798,7 +802,7 @@ def find_frame(
             with _opened(picture) as im: picture = np.asarray(_upright(im))
         except Exception as e: raise ValueError(f'{name}{_why(e)}') from None
     if not isinstance(picture, Image.Image):
-        picture = np.asarray(picture)
+        picture = _as_numpy(picture)
         x = _as_bytes(picture[None, None] if picture.ndim == 2 else picture[None])[0].transpose(1, 2, 0)
         picture = Image.fromarray(x[..., 0] if x.shape[2] == 1 else x)
     x = np.asarray(_upright(picture))
@@ -946,6 +950,7 @@ class ImagesDL(DataLoader):
     ):
         idxs = torch.arange(len(pixels)) if idxs is None else torch.as_tensor(idxs)
         if idxs.dtype == torch.bool: idxs = idxs.nonzero().flatten()
+        if not len(idxs): raise ValueError('there is no image to make batches of')
         if bs < 1 or bs % 1: raise ValueError(f'a batch has a whole number of images, at least one, not {bs}')
         if not 0 <= twice <= 1: raise ValueError(f'a share from 0 to 1 of the images comes twice, not {twice}')
         super().__init__(idxs, bs=int(bs), shuffle=shuffle, drop_last=drop_last, device=device or pixels.device)

@@ -12,12 +12,13 @@ from importlib.metadata import version
 from pathlib import Path
 import numpy as np
 from .images import *
-from .images import _check_reading, _evenly, _image_files, _median_size, _name, _read_all
+from .images import _check_reading, _evenly, _image_files, _median_size, _name, _read_all, _white
 from .learner import *
 from .learner import _alone, _needs, _weights
 from .latents import *
 from .latents import _network
 from .models import check_fit
+from .maps import NearestMap
 from .clusters import *
 from fastcore.basics import noop
 
@@ -74,9 +75,12 @@ def _good_parts(to, bytes_each):
 # %% ../nbs/09_large.ipynb #dc1a7f26
 def _reading_of(path, files, labels, how):
     "How the pictures `files` below `path` are to be read: what is not in `how` is what `infer_reading` says."
-    res = dict(size=None, channels=None, crop=None, ink=False, white=None) | infer_reading(path)
+    known = {'size', 'channels', 'crop', 'ink'} <= {k for k, v in how.items() if v is not None or k == 'crop'}
+    res = dict(size=None, channels=None, crop=None, ink=False, white=None) | (
+        dict(white=_white(files)) if known else infer_reading(path))
     if other := set(how) - set(res):
         raise TypeError(f'store_images has no {min(other)!r}; pictures are read by {", ".join(res)}')
+    if how.get('crop', res['crop']) != res['crop']: res['size'] = None           # which is that of what another crop leaves
     res |= {k: v for k, v in how.items() if v is not None or k == 'crop'}          # nothing is cut off, if that is said
     if how.get('ink') is None and res['channels'] == 4: res['ink'] = False       # which has no fourth channel
     white = res.pop('white')
@@ -226,6 +230,10 @@ def _check_part(images, folder, part, k):
     if path.exists() and _noted(path) not in ('', _pixels_hash(_part_of(images, part, k))):
         raise ValueError(f'{path}: holds the vectors of other images; choose another folder, or take that one away')
 
+def _check_size(part):
+    "A `ValueError` if a file cannot hold `part` vectors."
+    if part < 1 or part % 1: raise ValueError(f'a file holds a whole number of vectors, at least one, not {part}')
+
 def vectorize_to(
     model, # a network or a `Learner`
     images:Images, # of the network's size, mapped from a file or not
@@ -243,7 +251,7 @@ def vectorize_to(
     _arrow()                                 # or else the files would be missed only after the first of them was made
     folder, model = Path(folder), _network(model)
     check_fit(model, images.pixels.shape)
-    if part < 1 or part % 1: raise ValueError(f'a file holds a whole number of vectors, at least one, not {part}')
+    _check_size(part)
     part = int(part)
     count = -(-len(images)//part)
     mine = list(range(count) if parts is None else parts)
@@ -291,6 +299,7 @@ class Vectors:
     ):
         "Index of its first image, names (list), latents float32 (n,n_latent) of a part."
         pq = _needs('reading vectors in parts', 'PyArrow', 'pyarrow.parquet', 'large')
+        if k not in range(self.n_parts): raise ValueError(f'the parts are 0 to {self.n_parts - 1}; {k} is none of them')
         path, n, start = _part_path(self.folder, k), self.n_latent, k*self.about['part']
         try: table = pq.read_table(path, columns=['name', 'latents'])
         except (OSError, ValueError, KeyError) as e:
@@ -338,6 +347,12 @@ def _hash(*arrays):
     "The SHA-256 of the bytes of `arrays`."
     return hashlib.sha256(b''.join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
 
+def _placed(found, latents):
+    "Where `latents` are on the map of `found`, and in which of its groups; their nearest are looked up once, where that will do."
+    if not isinstance(found.map, NearestMap): return found.map.transform(latents), found.predict(latents)
+    near, d = neighbours(found.latents, latents, min(10, len(found) - 1))
+    return found.map._between(near), found._voted(near, d)[0]
+
 def place_to(
     found:Groups, # of a sample
     sample, # which images are in it, (n,) in order
@@ -364,8 +379,7 @@ def place_to(
     paths = [_part_path(folder, k) for k in range(vectors.n_parts)]
     for k in progress([k for k, p in enumerate(paths) if not p.exists()]):
         start, names, latents = vectors.read(k)
-        xy, groups, own = (found.map.transform(latents), found.predict(latents),
-                           (sample >= start) & (sample < start + len(latents)))
+        (xy, groups), own = _placed(found, latents), (sample >= start) & (sample < start + len(latents))
         here = sample[own] - start
         xy[here], groups[here] = found.map.xy[own], found.labels[own]
         _write_parquet(paths[k], name=names, x=xy[:, 0], y=xy[:, 1], cluster=groups,

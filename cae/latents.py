@@ -82,12 +82,13 @@ def _over_answers(model, images, bs, do, progress, latents):
 
 def reconstruct(
     model, # a network or a `Learner`
-    images:Images, # of the network's size
+    images:Images, # of the network's size, or an array of pixels as `Images` takes it
     bs:int=1024, # images in a batch
     progress=noop, # wraps the batches, as `tqdm` does; default nothing is shown
     latents=None, # of `images` by this network, (N,n_latent); default made once more
 ):
     "What the network makes of `images`: float32 (N,C,H,W) in [0, 1], with the images' own channels."
+    images = _images(images)
     def do(x, y): return y.mean(1, keepdim=True) if images.channels == 1 else y
     return _over_answers(model, images, bs, do, progress, latents)
 

@@ -23,7 +23,7 @@ from torch import nn
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as _read_tensors, save as _tensor_bytes
 from .images import *
-from .images import _evenly, _images
+from .images import _as_numpy, _evenly, _images
 from .models import *
 from fastcore.basics import partial
 from fastcore.foundation import L
@@ -213,7 +213,7 @@ class AutoencoderLearner(Learner):
     def predict(self, image):
         """What the network makes of one image, an `Images` or an array as that takes it:
         a float32 tensor (C,H,W) in [0, 1], in the network's channels."""
-        one = image if isinstance(image, Images) else Images(np.asarray(image)[None])
+        one = image if isinstance(image, Images) else Images(_as_numpy(image)[None])
         if len(one) != 1: raise ValueError(f'one image is asked for, not {len(one)}; `reconstruct` takes many')
         with self.no_bar(): return self.get_preds(dl=self.dls.test_dl(one))[0][0]
 

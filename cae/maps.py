@@ -318,10 +318,10 @@ class NearestMap(Map):
         return fit_map(self.latents, n_iter=n_iter, exaggeration=exaggeration, start=self.xy,
                        progress=progress, method=self.method).xy
 
-    def affinities(self, n=None):
+    def affinities(self):
         """How much each point counts as a neighbour of every other: sparse (N,N);
-        the `n` nearest count equally (default as many as in `fit_map`), every row sums to 1."""
-        n = min(n or round(_neighbours(len(self))), len(self) - 1)
+        the nearest count, up to thirty of them, twice where both count each other; every row sums to 1."""
+        n = min(round(_neighbours(len(self))), len(self) - 1)
         near = neighbours(self.latents, n=n)[0]
         p = sp.csr_matrix((np.ones(near.size), near.ravel(), np.arange(0, near.size + 1, n)),
                           shape=(len(self), len(self)))

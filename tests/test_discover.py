@@ -7,7 +7,7 @@ from cae.learner import load
 from conftest import cae, write_idx
 
 FILES = {'card.csv', 'confusion.png', 'groups.png', 'images.csv', 'latents.npy', 'losses.png', 'map.html', 'map.png', 'model.json',
-         'model.safetensors', 'neighbours.csv', 'neighbours.png', 'report.html', 'report.json', 'reproductions.png', 'unsure.png'}
+         'model.safetensors', 'neighbours.csv', 'neighbours.png', 'report.html', 'report.json', 'reproductions.png', 'tree.png', 'unsure.png'}
 
 def scans(folder, images):
     "A folder with a picture for each image."
@@ -76,7 +76,7 @@ def test_the_decoder_learns_from_all_when_the_map_is_of_a_sample(tmp_path, digit
     assert learnt == [54]
 
 def test_pictures_show_something(run):
-    for name in ('confusion', 'groups', 'losses', 'map', 'neighbours', 'reproductions', 'unsure'):
+    for name in ('confusion', 'groups', 'losses', 'map', 'neighbours', 'reproductions', 'tree', 'unsure'):
         x = np.asarray(Image.open(run[1]/f'{name}.png').convert('L'))
         assert min(x.shape) > 150 and x.std() > 5, name
 
@@ -207,3 +207,18 @@ def test_as_many_lessons_as_are_asked_for(tmp_path, digits, monkeypatch, capsys)
     assert run('--out', 'out0') and 'lessons 0, not by default' in capsys.readouterr().err
     assert run('--out', 'plain', '--model', 'seed', '--lessons', '2') and "'seed' is left plain" in capsys.readouterr().err
     assert run('--out', 'plain', '--model', 'seed', '--lessons', '0') == 0
+
+def test_groups_are_joined_to_as_many_as_there_are(digits, tmp_path, capsys):
+    "`--groups 2`: everything that is left speaks of two groups."
+    from cae.cli import main
+    scans(tmp_path/'scans', digits[:200])
+    assert main(['discover', str(tmp_path/'scans'), '--epochs', '2', '--lessons', '0', '--groups', '2', '--out', str(tmp_path/'out')]) == 0
+    report = json.loads((tmp_path/'out'/'report.json').read_text())
+    assert report['groups'] == 2 < report['groups_found']
+    assert f'groups found: {report["groups_found"]}, joined to 2;' in capsys.readouterr().out
+    rows = list(csv.DictReader((tmp_path/'out'/'images.csv').open()))
+    assert {int(r['cluster']) for r in rows} - {-1} == {0, 1}
+    assert (tmp_path/'out'/'tree.png').exists()
+    assert main(['place', str(tmp_path/'out'), str(tmp_path/'scans'), '--quiet']) == 0
+    placed = list(csv.DictReader((tmp_path/'out'/'placed'/'placed.csv').open()))
+    assert np.mean([a['cluster'] == b['cluster'] for a, b in zip(rows, placed)]) > .95
