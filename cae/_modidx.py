@@ -381,6 +381,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                             'cae.images._as_labels': ('images.html#_as_labels', 'cae/images.py'),
                             'cae.images._as_numpy': ('images.html#_as_numpy', 'cae/images.py'),
                             'cae.images._as_tensor': ('images.html#_as_tensor', 'cae/images.py'),
+                            'cae.images._at_most': ('images.html#_at_most', 'cae/images.py'),
                             'cae.images._background': ('images.html#_background', 'cae/images.py'),
                             'cae.images._boxes': ('images.html#_boxes', 'cae/images.py'),
                             'cae.images._by_name': ('images.html#_by_name', 'cae/images.py'),

@@ -260,6 +260,7 @@ _about_answers = dict(
     dependentRequired=dict(clustering_accuracy=['map_knn_accuracy']),
     properties=dict(files=dict(type='array', items=dict(type='string'), minItems=1),
                     images=_count, skipped=_count, groups=_count, in_no_group=_number,
+                    groups_before=_count, sampled=_count,
                     mse=_number, valid_mse=_number, clustering_accuracy=_number, map_knn_accuracy=_number))
 
 class _Run:
@@ -531,7 +532,7 @@ def _answers(run, whole, learn, images, model, seed, report):
 def _joined(found, n, report):
     "`found`, joined if there are more than `n` groups; the report then says how many there were."
     if n is None or found.n_clusters <= n: return found
-    report['groups_found'] = found.n_clusters
+    report['groups_before'] = found.n_clusters
     return found.joined(n)
 
 def _refined(rounds):
@@ -556,7 +557,8 @@ def _asked(model, n_latent, epochs, seed, sample, lessons, labels, groups):
     "The settings that make it another run; a `ValueError` if a number is too small."
     for what, x, least in (('epochs', epochs, 1), ('lessons', lessons, 0), ('numbers for an image', n_latent, 1),
                            ('groups', groups, 1)):
-        if x is not None and (x < least or x % 1): raise ValueError(f'{what} are {least} or more, not {x}')
+        if x is not None and (x < least or x % 1):
+            raise ValueError(f'{what} are a whole number, {least} or more, not {x}')
     if model not in ('seed', 'resnet'): raise ValueError(f"the networks are 'resnet' and 'seed', not {model!r}")
     if sample < 10 or sample % 1: raise ValueError(f'a map needs a sample of at least 10 images, not {sample}')
     n_latent, epochs, sample, lessons, groups = (x if x is None else int(x)
@@ -1280,7 +1282,7 @@ def _summary(report, out):
     n = report.get('sampled')
     drawn, whose = ((f', map, groups and figures of {n:,} drawn by chance, the rest placed in places.parquet', 'those')
                     if n else ('', 'the images'))
-    asked, parted = report.get('settings', {}).get('groups'), report.get('groups_found', report['groups'])
+    asked, parted = report.get('settings', {}).get('groups'), report.get('groups_before', report['groups'])
     then = (f', joined to {report["groups"]}' if parted > report['groups']
             else f', and none is parted to have {asked}' if asked and parted < asked else '')
     lines = [(f'{report["images"]:,} images{drawn}; groups found: {parted}{then}; '
@@ -1356,7 +1358,7 @@ def _add_discover(sub):
                         'more of them settle more of the unsure images')
     d.add_argument('--groups', type=_whole_number(1), metavar='N',
                    help='how many groups there are, if you know it: where more are found, those that are most alike are joined '
-                        '(default: as many as are found)')
+                        '(default: as many as are found); to be said from the start, for a run that is finished is not changed')
     d.add_argument('--seed', type=_whole_number(0), default=42, metavar='N',
                    help='of everything that is random (default: 42)')
     d.add_argument('--sample', type=_whole_number(10), default=100_000, metavar='N',

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import pairwise
 import numpy as np, pandas as pd, scipy.sparse as sp, torch, torch.nn.functional as F, matplotlib.pyplot as plt
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from safetensors.numpy import save as _array_bytes
 from scipy.cluster import hierarchy
 from scipy.ndimage import gaussian_filter
@@ -192,18 +194,19 @@ class Groups:
         """Which groups would be joined first, if there were to be fewer: a linkage (K−1,4) as SciPy has it, by the distance
         of their averages (Sokal and Michener 1958). A `ValueError` if there are fewer than two groups."""
         if self.n_clusters < 2: raise ValueError(f'a tree needs two groups or more, not {self.n_clusters}')
-        return hierarchy.average([self.latents[self._members(g)].mean(0) for g in range(self.n_clusters)])
+        return hierarchy.average([self.latents[self._members(g)].mean(0, dtype=float) for g in range(self.n_clusters)])
 
     def joined(self,
         n:int, # how many groups there are to be, at most
     ):
         "These groups, the nearest by their `tree` joined until `n` are left; numbered anew, the largest first."
-        if n < 1 or n % 1: raise ValueError(f'there is at least one group, not {n}')
+        if n < 1 or n % 1: raise ValueError(f'groups are a whole number, at least one, not {n}')
         if n >= self.n_clusters: return self
         labels = _largest_first(np.append(hierarchy.cut_tree(self.tree(), int(n)), -1)[self.labels])
-        share = (self.map.affinities() @ _one_hot(labels))[np.arange(len(self)), labels]        # of neighbours in the same
-        sure = np.maximum(share, self.confidence).clip(0, 1)
-        return Groups(self.latents, self.map, labels, np.where(labels < 0, 0, sure).astype(np.float32), self.rounds)
+        share = (self.map.affinities() @ _one_hot(labels))[np.arange(len(self)), labels].clip(0, 1)  # of neighbours in it
+        before, now = (np.bincount(x[x >= 0])[x] for x in (self.labels, labels))                # how large the group is
+        sure = np.where((labels >= 0) & (now > before), np.maximum(share, self.confidence), self.confidence)
+        return Groups(self.latents, self.map, labels, sure.astype(np.float32), self.rounds)
 
     def named(self,
         names, # what each group is called: list, or dict by number; two groups may have one name
@@ -697,17 +700,19 @@ def plot_tree(
     _check_count(n)
     tree = found.tree()
     texts = [_short(_called(g, names), 30) for g in range(found.n_clusters)]
-    (h, w), room = images.size, .35 + .11*max(map(len, texts))
-    wide, high = 3 + room + n*scale*w/h, found.n_clusters*scale
+    font = FontProperties(size=13, weight='bold')
+    (h, w), room = images.size, .35 + max(text_to_path.get_text_width_height_descent(t, font, False)[0] for t in texts)/72
+    shown = n*scale*(w + 2)/(h + 2)                                             # inches that the members of a group take
+    wide, high = 3 + room + shown, found.n_clusters*scale
     fig = plt.figure(figsize=(wide, high))
-    lines, tips = fig.add_axes([0, 0, 3/wide, 1]), fig.add_axes([(3 + room)/wide, 0, n*scale*w/h/wide, 1])
+    lines, tips = fig.add_axes([0, 0, 3/wide, 1]), fig.add_axes([(3 + room)/wide, 0, shown/wide, 1])
     order = hierarchy.dendrogram(tree, orientation='left', no_labels=True, ax=lines,
                                  link_color_func=lambda _: '#555555')['leaves']
     rows = [np.pad(_tiles(images.pixels[found.typical(g, n)], n=n), ((1, 1), (0, 0), (0, 0)), constant_values=255)
             for g in order[::-1]]
     tips.imshow(np.concatenate(rows), aspect='auto', extent=(0, 1, 0, 10*len(order)), interpolation='nearest')
     for i, g in enumerate(order):
-        tips.text(-.12/(n*scale*w/h), 10*i + 5, texts[g], ha='right', va='center', size=13, weight='bold', parse_math=False)
+        tips.text(-.12/shown, 10*i + 5, texts[g], ha='right', va='center', font=font, parse_math=False)
     for ax in (lines, tips): ax.axis('off')
     return lines, tips
 

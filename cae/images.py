@@ -407,7 +407,7 @@ def _csv_mistake(path):
             for c, v in zip(cols, row):
                 if v and not re.fullmatch(r'\s*[+-]?\d+\s*', v) or not v and row != ['']:
                     return f'row {i} has {v!r} in column {c}, not a whole number'
-                if v and abs(int(v)) >= 2**31: return f'row {i} has {v.strip()} in column {c}, which is too large'
+                if v and abs(float(v)) >= 2**31: return f'row {i} has {v.strip()} in column {c}, which is too large'
 
 @patch(cls_method=True)
 def from_csv(cls:Images,
@@ -853,6 +853,10 @@ def _look(path, white=65535):
 def _is_pictures(path):
     return str(path) != 'mnist' and Path(path).is_dir() and not any(Path(path).glob('*images[-.]idx3-ubyte*'))
 
+def _at_most(longest, size):
+    "`size`, (height, width), shrunk in proportion so that neither is more than `longest`; and neither less than 8."
+    return tuple(max(8, round(float(s*min(1, longest/max(size))))) for s in size)
+
 def infer_reading(
     path, # folder with images
     longest:int=128, # the longer side of an image at most; pixels
@@ -880,8 +884,7 @@ def infer_reading(
     views = [f if crop else x for x, f in seen if f or not crop]
     ink = nearly_all(v['on_white'] for v in views)
     channels = 1 if ink and crop or not any(v['colour'] for v in views) else 3
-    size = np.median([v['size'] for v in views], axis=0)
-    size = tuple(max(8, round(float(s*min(1, longest/size.max())))) for s in size)
+    size = _at_most(longest, np.median([v['size'] for v in views], axis=0))
     return dict(size=size, channels=channels, crop=crop, ink=ink) | (dict(white=white) if white else {})
 
 # %% ../nbs/00_images.ipynb #18611336

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 import numpy as np
 from .images import *
-from .images import _check_reading, _evenly, _image_files, _median_size, _name, _read_all, _white
+from .images import _at_most, _check_crop, _check_reading, _evenly, _image_files, _median_size, _name, _read_all, _white
 from .learner import *
 from .learner import _alone, _needs, _weights
 from .latents import *
@@ -20,6 +20,7 @@ from .latents import _network
 from .models import check_fit
 from .maps import NearestMap
 from .clusters import *
+from .clusters import _check_new
 from fastcore.basics import noop
 
 # %% ../nbs/09_large.ipynb #9fb388fa
@@ -80,13 +81,14 @@ def _reading_of(path, files, labels, how):
         dict(white=_white(files)) if known else infer_reading(path))
     if other := set(how) - set(res):
         raise TypeError(f'store_images has no {min(other)!r}; pictures are read by {", ".join(res)}')
-    if how.get('crop', res['crop']) != res['crop']: res['size'] = None           # which is that of what another crop leaves
+    if 'crop' in how and _check_crop(how['crop']) != res['crop']: res['size'] = None       # which was that of another crop
     res |= {k: v for k, v in how.items() if v is not None or k == 'crop'}          # nothing is cut off, if that is said
     if how.get('ink') is None and res['channels'] == 4: res['ink'] = False       # which has no fourth channel
     white = res.pop('white')
     size, channels, crop = _check_reading(**res)
+    size = size or _at_most(128, _median_size(files, crop))
     if isinstance(crop, tuple): res['crop'] = list(crop)                         # a box, as JSON gives it back
-    return res | dict(size=list(size or _median_size(files, res['crop'])), channels=channels or 3,
+    return res | dict(size=list(size), channels=channels or 3,
                       ink=bool(res['ink']), labels=bool(labels)) | (dict(white=int(white)) if white else {})
 
 def _decoded(files, path, how):
@@ -349,9 +351,11 @@ def _hash(*arrays):
 
 def _placed(found, latents):
     "Where `latents` are on the map of `found`, and in which of its groups; their nearest are looked up once, where that will do."
-    if not isinstance(found.map, NearestMap): return found.map.transform(latents), found.predict(latents)
-    near, d = neighbours(found.latents, latents, min(10, len(found) - 1))
-    return found.map._between(near), found._voted(near, d)[0]
+    m = found.map
+    if not isinstance(m, NearestMap) or m.latents is not found.latents or m.n > 10:
+        return m.transform(latents), found.predict(latents)
+    near, d = neighbours(found.latents, _check_new(latents, found.latents.shape[1]), min(10, len(found) - 1))
+    return m._between(near), found._voted(near, d)[0]
 
 def place_to(
     found:Groups, # of a sample

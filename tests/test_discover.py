@@ -214,8 +214,8 @@ def test_groups_are_joined_to_as_many_as_there_are(digits, tmp_path, capsys):
     scans(tmp_path/'scans', digits[:200])
     assert main(['discover', str(tmp_path/'scans'), '--epochs', '2', '--lessons', '0', '--groups', '2', '--out', str(tmp_path/'out')]) == 0
     report = json.loads((tmp_path/'out'/'report.json').read_text())
-    assert report['groups'] == 2 < report['groups_found']
-    assert f'groups found: {report["groups_found"]}, joined to 2;' in capsys.readouterr().out
+    assert report['groups'] == 2 < report['groups_before']
+    assert f'groups found: {report["groups_before"]}, joined to 2;' in capsys.readouterr().out
     rows = list(csv.DictReader((tmp_path/'out'/'images.csv').open()))
     assert {int(r['cluster']) for r in rows} - {-1} == {0, 1}
     assert (tmp_path/'out'/'tree.png').exists()
