@@ -245,6 +245,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'cae.clusters._too_little': ('clusters.html#_too_little', 'cae/clusters.py'),
                               'cae.clusters._verdict': ('clusters.html#_verdict', 'cae/clusters.py'),
                               'cae.clusters._vote': ('clusters.html#_vote', 'cae/clusters.py'),
+                              'cae.clusters._ward': ('clusters.html#_ward', 'cae/clusters.py'),
                               'cae.clusters._with_labels': ('clusters.html#_with_labels', 'cae/clusters.py'),
                               'cae.clusters._without_labels': ('clusters.html#_without_labels', 'cae/clusters.py'),
                               'cae.clusters.clustering_accuracy': ('clusters.html#clustering_accuracy', 'cae/clusters.py'),

@@ -578,7 +578,7 @@ def discover_images(
     memory:float=None, # gigabytes that decoded pictures of a folder may take; default as many as they need; if it is given, they live in a file in `out` until the run is finished
     lessons:int=None, # how often, at most, the groups teach the network, 0 or more; default once, and never for the network 'seed'
     labels:bool=False, # take the name of a picture's own folder as its label, by which the answers are judged in the end? Other collections bring theirs
-    groups:int=None, # how many groups there are, at most: if more are found, those most alike are joined in the end; default as many as are found
+    groups:int=None, # how many groups there are, at most: if more are found, those nearest on the map are joined in the end, small ones first; default as many as are found
 ):
     """Train, vectorize, map and group the images of `source`; everything is left in `out`,
     and the report is returned as a dict. A `ValueError` if `out` holds another run."""
@@ -1357,7 +1357,8 @@ def _add_discover(sub):
                    help='how often the groups teach the network and are found again (default: 1; none for seed); '
                         'more of them settle more of the unsure images')
     d.add_argument('--groups', type=_whole_number(1), metavar='N',
-                   help='how many groups there are, if you know it: where more are found, those that are most alike are joined '
+                   help='how many groups there are, if you know it: '
+                        'where more are found, those nearest on the map are joined, small ones first '
                         '(default: as many as are found); to be said from the start, for a run that is finished is not changed')
     d.add_argument('--seed', type=_whole_number(0), default=42, metavar='N',
                    help='of everything that is random (default: 42)')

@@ -19,6 +19,7 @@ from safetensors.numpy import save as _array_bytes
 from scipy.cluster import hierarchy
 from scipy.ndimage import gaussian_filter
 from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -191,10 +192,11 @@ class Groups:
         return self.vote(latents, k, far)[0]
 
     def tree(self):
-        """Which groups would be joined first, if there were to be fewer: a linkage (K−1,4) as SciPy has it, by the distance
-        of their averages (Sokal and Michener 1958). A `ValueError` if there are fewer than two groups."""
+        """Which groups would be joined first, if there were to be fewer: a linkage (K−1,4) as SciPy has it, of the groups
+        as they lie on the map, by distance and size (Ward 1963). A `ValueError` if there are fewer than two groups."""
         if self.n_clusters < 2: raise ValueError(f'a tree needs two groups or more, not {self.n_clusters}')
-        return hierarchy.average([self.latents[self._members(g)].mean(0, dtype=float) for g in range(self.n_clusters)])
+        middles = [self.map.xy[self._members(g)].mean(0, dtype=float) for g in range(self.n_clusters)]
+        return _ward(middles, np.bincount(self.labels[self.labels >= 0]))
 
     def joined(self,
         n:int, # how many groups there are to be, at most
@@ -213,6 +215,21 @@ class Groups:
     ):
         "These groups with names, as a `Named`."
         return Named(self, names)
+
+def _ward(middles, sizes):
+    "A linkage as SciPy's `ward` makes it, of heaps of so many points, (K,), around these `middles`, (K,d)."
+    middle, size, leaves, rows = dict(enumerate(middles)), dict(enumerate(sizes)), [1]*len(sizes), []
+    while len(size) > 1:
+        s, m = np.array([*size.values()]), np.array([*middle.values()])
+        price = cdist(m, m)*np.sqrt(2*s[:, None]*s/(s[:, None] + s))
+        np.fill_diagonal(price, np.inf)
+        i, j = np.unravel_index(price.argmin(), price.shape)
+        a, b, new = [*size][i], [*size][j], len(leaves)
+        leaves.append(leaves[a] + leaves[b])
+        rows.append([a, b, price[i, j], leaves[new]])
+        for d in (size, middle): del d[a], d[b]
+        size[new], middle[new] = s[i] + s[j], np.average(m[[i, j]], 0, s[[i, j]])
+    return np.array(rows)
 
 def _least(n):
     "The fewest images, of `n`, that make a group."
@@ -695,7 +712,7 @@ def plot_tree(
     n:int=5, # members of each group that are shown, the most typical
     scale:float=.55, # inches for an image
 ):
-    "Which groups are alike, as a picture: their `tree`, with typical members at its tips. Returns the axes of both."
+    "Which groups belong together, as a picture: their `tree`, with typical members at its tips. Returns the axes of both."
     _check_groups(images, found)
     _check_count(n)
     tree = found.tree()

@@ -475,7 +475,7 @@ def pictures(
     yield ('groups', 'A row for each group: its number and size, the most typical, all sorts, '
                      f'and those that are least sure to belong{alone}.', contact_sheet(images, found, names).flat[0])
     if found.n_clusters > 1:
-        yield ('tree', 'Which groups are alike: those that meet furthest to the right have the most in common.',
+        yield ('tree', 'Which groups belong together: those that meet furthest to the right are nearest on the map, or small.',
                plot_tree(images, found, names)[0])
     yield 'unsure', 'The images of the whole collection that are torn most between groups.', show_unsure(images, found)[0]
     yield ('reproductions', 'Ten images, and what the network draws of each from its few numbers.',
