@@ -1282,10 +1282,10 @@ def _summary(report, out):
     n = report.get('sampled')
     drawn, whose = ((f', map, groups and figures of {n:,} drawn by chance, the rest placed in places.parquet', 'those')
                     if n else ('', 'the images'))
-    asked, parted = report.get('settings', {}).get('groups'), report.get('groups_before', report['groups'])
-    then = (f', joined to {report["groups"]}' if parted > report['groups']
-            else f', and none is parted to have {asked}' if asked and parted < asked else '')
-    lines = [(f'{report["images"]:,} images{drawn}; groups found: {parted}{then}; '
+    asked, found = report.get('settings', {}).get('groups'), report.get('groups_before', report['groups'])
+    then = (f', joined to {report["groups"]}' if found > report['groups']
+            else f', and none is parted to have {asked}' if asked and found < asked else '')
+    lines = [(f'{report["images"]:,} images{drawn}; groups found: {found}{then}; '
               f'{report["in_no_group"]:.1%} of {whose} in none'),
              (f'mean squared error of the reproductions: {report["mse"]:.5f}; '
               f'of those held back: {report["valid_mse"]:.5f}')]

@@ -14,7 +14,6 @@ from importlib.metadata import version
 from itertools import pairwise
 import numpy as np, pandas as pd, scipy.sparse as sp, torch, torch.nn.functional as F, matplotlib.pyplot as plt
 from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import text_to_path
 from safetensors.numpy import save as _array_bytes
 from scipy.cluster import hierarchy
 from scipy.ndimage import gaussian_filter
@@ -37,7 +36,7 @@ from .latents import *
 from .latents import _as_vectors, _network
 from .models import check_fit
 from .maps import *
-from .maps import _called, _check, _teller
+from .maps import _called, _check, _teller, _widths
 # fastai after ours, which keep its warnings at import to themselves
 from fastai.callback.core import Callback, CancelValidException
 from fastai.data.core import DataLoaders
@@ -718,7 +717,7 @@ def plot_tree(
     tree = found.tree()
     texts = [_short(_called(g, names), 30) for g in range(found.n_clusters)]
     font = FontProperties(size=13, weight='bold')
-    (h, w), room = images.size, .35 + max(text_to_path.get_text_width_height_descent(t, font, False)[0] for t in texts)/72
+    (h, w), room = images.size, .35 + _widths(texts, font).max()/72
     shown = n*scale*(w + 2)/(h + 2)                                             # inches that the members of a group take
     wide, high = 3 + room + shown, found.n_clusters*scale
     fig = plt.figure(figsize=(wide, high))
@@ -777,9 +776,9 @@ def knn_accuracy(
     nobody votes for himself."""
     x, labels = _labelled(labels, x)
     if (new_x is None) != (new_labels is None): raise ValueError('`new_x` and `new_labels` go together')
-    if new_x is not None: new_x, new_labels = _labelled(new_labels, new_x)
-    # None: each one's own left out
-    return float(KNeighborsClassifier(k).fit(x, labels).score(new_x, labels if new_x is None else new_labels))
+    if new_x is None: new_labels = labels                               # of each the neighbours without itself
+    else: new_x, new_labels = _labelled(new_labels, new_x)
+    return float(KNeighborsClassifier(k).fit(x, labels).score(new_x, new_labels))
 
 def linear_probe(
     x, # vectors to learn from, (N,d)

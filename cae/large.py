@@ -232,9 +232,10 @@ def _check_part(images, folder, part, k):
     if path.exists() and _noted(path) not in ('', _pixels_hash(_part_of(images, part, k))):
         raise ValueError(f'{path}: holds the vectors of other images; choose another folder, or take that one away')
 
-def _check_size(part):
-    "A `ValueError` if a file cannot hold `part` vectors."
+def _part_size(part):
+    "`part`, how many vectors a file holds, as an int; a `ValueError` if it cannot hold so many."
     if part < 1 or part % 1: raise ValueError(f'a file holds a whole number of vectors, at least one, not {part}')
+    return int(part)
 
 def vectorize_to(
     model, # a network or a `Learner`
@@ -253,8 +254,7 @@ def vectorize_to(
     _arrow()                                 # or else the files would be missed only after the first of them was made
     folder, model = Path(folder), _network(model)
     check_fit(model, images.pixels.shape)
-    _check_size(part)
-    part = int(part)
+    part = _part_size(part)
     count = -(-len(images)//part)
     mine = list(range(count) if parts is None else parts)
     if wrong := [k for k in mine if not 0 <= k < count]:

@@ -13,7 +13,7 @@ from .images import *
 from .learner import *
 from .learner import _needs
 from .large import *
-from .large import _check_part, _check_size, _make_part, _part_path
+from .large import _check_part, _make_part, _part_path, _part_size
 from fastai.learner import Learner
 from fastai.torch_core import distrib_barrier, num_distrib, rank_distrib
 from fastcore.basics import noop, patch
@@ -73,8 +73,8 @@ def vectorize_shared(
 ):
     """`vectorize_to` by all processes that were launched together, each some of the files;
     the `Vectors`, if all are there."""
-    _check_size(part)
-    mine = range(rank_distrib(), -(-len(images)//int(part)), max(1, num_distrib()))
+    part = _part_size(part)
+    mine = range(rank_distrib(), -(-len(images)//part), max(1, num_distrib()))
     vectorize_to(model, images, folder, part, mine, bs, progress)
     distrib_barrier()
     if not rank_distrib(): sweep(folder)
@@ -103,9 +103,8 @@ def vectorize_cluster(
     """`vectorize_to` by the workers of a Dask cluster; the work of one that is lost is given to another.
     The `Vectors` are returned. Needs Dask (`cae[cluster]`)."""
     as_completed = _needs('vectorizing by a cluster', 'Dask', 'dask.distributed', 'cluster').as_completed
-    collection = open_images(images)
+    collection, part = open_images(images), _part_size(part)
     vectorize_to(load(model), collection, folder, part, [], bs)     # refuses a folder of other vectors
-    part = int(part)
     # whose they are: what a worker has from an older run may have lain at the same paths
     mark = (Path(folder)/'_vectors.json').read_text()
     count = -(-len(collection)//part)

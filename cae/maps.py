@@ -257,13 +257,16 @@ def plot_map(
     if title: ax.set_title(title, parse_math=False)
     return ax
 
+def _widths(texts, font):
+    "How wide each of `texts` is in `font`, in points."
+    return np.array([text_to_path.get_text_width_height_descent(t, font, False)[0] for t in texts])
+
 def _room(ax, texts, font):
     "What the names `texts` take on `ax`, in units of the map: (K,2), width and height with a margin."
     ax.apply_aspect()
     unit = ax.transData.transform([[0, 0], [1, 1]])
     points = (unit[1] - unit[0])*72/ax.figure.dpi                              # of one unit, along the page and up
-    width = [text_to_path.get_text_width_height_descent(t, font, False)[0] for t in texts]
-    return np.stack(np.broadcast_arrays(np.array(width) + font.get_size()/2, font.get_size()*1.3), -1)/points
+    return np.stack(np.broadcast_arrays(_widths(texts, font) + font.get_size()/2, font.get_size()*1.3), -1)/points
 
 def _write_names(ax, xy, labels, groups, names, others=None):
     """Write each group's name at its heart, or beside it, in its colour with a white rim;
